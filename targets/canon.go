@@ -1,0 +1,226 @@
+package targets
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding"
+	"encoding/hex"
+	"hash"
+	"io"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// Hash is a SHA-256 digest. The zero Hash means "not known".
+type Hash [sha256.Size]byte
+
+// IsZero reports whether the digest is not known.
+func (h Hash) IsZero() bool { return h == Hash{} }
+
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// Canon reads a message and yields the hash and size of its canonical form:
+// every run of CRs before an LF and every bare LF become CRLF, NUL and 0x80
+// count as the same octet, and the last line ends in CRLF. Servers make exactly
+// these changes (Dovecot stores NUL as 0x80, LF and CRCRLF as CRLF), so copies
+// are compared in this form and never octet by octet.
+//
+// The zero value is ready for use; it is not safe for concurrent use.
+type Canon struct {
+	h    hash.Hash
+	size int64
+	crs  int  // CRs seen whose LF may still come
+	open bool // the current line has octets, so its end is missing
+	buf  []byte
+}
+
+// Write takes the next octets. It never fails.
+func (c *Canon) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		i := bytes.IndexAny(p, "\r\n\x00")
+		// IndexAny on bytes below 0x80 compares octets, so 8-bit mail is safe.
+		if i < 0 {
+			c.literal(p)
+			break
+		}
+		c.literal(p[:i])
+		switch p[i] {
+		case '\r':
+			c.crs++
+		case '\n':
+			c.crs = 0
+			c.emit(crlf)
+			c.open = false
+		case 0:
+			c.flushCR()
+			c.emit(nulStandIn)
+			c.open = true
+		}
+		p = p[i+1:]
+	}
+	return n, nil
+}
+
+var (
+	crlf       = []byte("\r\n")
+	nulStandIn = []byte{0x80}
+	crRun      = bytes.Repeat([]byte{'\r'}, 256)
+)
+
+func (c *Canon) literal(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	c.flushCR()
+	c.emit(p)
+	c.open = true
+}
+
+// flushCR emits CRs that turned out not to belong to a line end.
+func (c *Canon) flushCR() {
+	for c.crs > 0 {
+		n := min(c.crs, len(crRun))
+		c.emit(crRun[:n])
+		c.crs -= n
+		c.open = true
+	}
+}
+
+func (c *Canon) emit(p []byte) {
+	if c.h == nil {
+		c.h = sha256.New()
+	}
+	c.size += int64(len(p))
+	// Short pieces are gathered: hashing line by line costs more than hashing.
+	if len(c.buf)+len(p) > canonBuffer {
+		c.h.Write(c.buf)
+		c.buf = c.buf[:0]
+	}
+	if len(p) >= canonBuffer {
+		c.h.Write(p)
+		return
+	}
+	if c.buf == nil {
+		c.buf = make([]byte, 0, canonBuffer)
+	}
+	c.buf = append(c.buf, p...)
+}
+
+const canonBuffer = 4 << 10
+
+// Sum returns hash and size of what was written so far, as if it ended here.
+// More may be written afterwards. The canonical form of the empty message is
+// one CRLF, which is how it is stored where a message cannot be empty.
+func (c *Canon) Sum() (Hash, int64) {
+	d := Canon{h: sha256.New(), size: c.size, crs: c.crs, open: c.open}
+	if c.h != nil {
+		state, err := c.h.(encoding.BinaryMarshaler).MarshalBinary()
+		if err == nil {
+			err = d.h.(encoding.BinaryUnmarshaler).UnmarshalBinary(state)
+		}
+		if err != nil {
+			panic(err) // SHA-256 states can always be copied
+		}
+	}
+	d.h.Write(c.buf)
+	d.flushCR()
+	if d.open || d.size == 0 {
+		d.emit(crlf)
+	}
+	d.h.Write(d.buf)
+	var sum Hash
+	d.h.Sum(sum[:0])
+	return sum, d.size
+}
+
+// CanonOf reads r to its end and returns hash and size of its canonical form.
+func CanonOf(r io.Reader) (Hash, int64, error) {
+	var c Canon
+	if _, err := io.Copy(&c, r); err != nil {
+		return Hash{}, 0, err
+	}
+	h, n := c.Sum()
+	return h, n, nil
+}
+
+// stableFields are the header fields that servers leave alone. Status,
+// X-Status, X-UID, X-UIDL, X-Keywords, Content-Length, Lines and X-Mozilla-*
+// are rewritten between logins and never count.
+var stableFields = map[string]bool{
+	"message-id": true, "date": true, "from": true, "to": true,
+	"cc": true, "subject": true, "received": true,
+}
+
+// StableHash identifies a message by the fields of its header that no server
+// rewrites (Message-ID, Date, From, To, Cc, Subject, every Received; unfolded,
+// blanks squeezed) and by size. Pass what LIST said as size to fingerprint a
+// message on a maildrop, 0 to compare headers alone. header may be followed by
+// a body, which is not looked at; lines end in LF or CRLF.
+func StableHash(header []byte, size int64) Hash {
+	var fields []string
+	rest := bytes.TrimPrefix(header, []byte("\xef\xbb\xbf"))
+	var field []byte // our own copy, grown line by line, or folding costs squared time
+	flush := func() {
+		if name, ok := stableName(field); ok {
+			fields = append(fields, name+":"+squeeze(field[len(name)+1:]))
+		}
+		field = field[:0]
+	}
+	for len(rest) > 0 {
+		line := rest
+		if i := bytes.IndexByte(rest, '\n'); i >= 0 {
+			line, rest = rest[:i], rest[i+1:]
+		} else {
+			rest = nil
+		}
+		line = bytes.TrimRight(line, "\r")
+		if len(line) == 0 {
+			break
+		}
+		if line[0] != ' ' && line[0] != '\t' {
+			flush()
+		}
+		field = append(append(field, ' '), line...)
+		if len(field) == len(line)+1 { // a first line has no blank before it
+			field = append(field[:0], line...)
+		}
+	}
+	flush()
+	// Sorted by name only: the order of the Received fields is part of them.
+	sort.SliceStable(fields, func(i, j int) bool {
+		a, _, _ := strings.Cut(fields[i], ":")
+		b, _, _ := strings.Cut(fields[j], ":")
+		return a < b
+	})
+	h := sha256.New()
+	for _, f := range fields {
+		io.WriteString(h, f)
+		h.Write([]byte{'\n'})
+	}
+	io.WriteString(h, strconv.FormatInt(size, 10))
+	var sum Hash
+	h.Sum(sum[:0])
+	return sum
+}
+
+// stableName returns the lower-cased name of a field that counts.
+func stableName(field []byte) (string, bool) {
+	i := bytes.IndexByte(field, ':')
+	if i <= 0 || i > len("message-id") {
+		return "", false
+	}
+	name := strings.ToLower(string(field[:i]))
+	return name, stableFields[name]
+}
+
+// squeeze folds every run of white space into one blank, so that a server that
+// refolds a header does not change the fingerprint. NUL reads as 0x80, as in
+// the canonical form.
+func squeeze(b []byte) string {
+	b = bytes.ReplaceAll(b, []byte{0}, nulStandIn)
+	return string(bytes.Join(bytes.FieldsFunc(b, func(r rune) bool {
+		return r == ' ' || r == '\t' || r == '\r'
+	}), []byte{' '}))
+}

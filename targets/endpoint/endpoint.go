@@ -1,0 +1,128 @@
+// Package endpoint dials a mail server and logs nothing of what it says: name
+// resolution, TCP, TLS from the first octet or after STARTTLS, deadlines that
+// only progress renews, and the secrets to log in with.
+//
+// POP3, IMAP and SMTP stand on the same Conn, so a certificate is checked, a
+// stalled peer is given up and a password is kept out of sight in one place.
+// TLS is 1.2 or newer and never opportunistic: a server that does not offer
+// what the configuration asks for is refused (RFC 8314).
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+)
+
+// TLS says how a connection is encrypted.
+type TLS int
+
+const (
+	Implicit TLS = iota // from the first octet (RFC 8314 §3)
+	StartTLS            // after STLS or STARTTLS, which must succeed
+	Plain               // not at all; only when written out
+)
+
+func (t TLS) String() string { return [...]string{"implicit", "starttls", "none"}[t] }
+
+// Server is where and how to log in. It is read-only once in use and may be
+// shared.
+type Server struct {
+	Host string // name or address, without brackets
+	Port int
+	TLS  TLS
+
+	CAFile      string // PEM; replaces the system's roots when set
+	Fingerprint []byte // SHA-256 of the only leaf certificate to accept; nil: check the chain
+	ServerName  string // to ask for and to check; "" is Host
+
+	User     string
+	Password Secret
+	Auth     string // "auto", or the one mechanism to use
+
+	Timeout time.Duration // without progress; 0 is a minute
+}
+
+// dialTimeout bounds TCP connect and, apart from it, the TLS handshake.
+const dialTimeout = 30 * time.Second
+
+// Addr is host:port, with brackets where IPv6 wants them.
+func (s *Server) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
+
+// Dial connects, and does the TLS handshake when TLS is Implicit. Errors are
+// *Error. ctx bounds the dialling only.
+func (s *Server) Dial(ctx context.Context) (*Conn, error) {
+	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	var d net.Dialer
+	nc, err := d.DialContext(dctx, "tcp", s.Addr())
+	if err != nil {
+		return nil, s.dialError(err)
+	}
+	c := newConn(nc, s)
+	if s.TLS == Implicit {
+		if err := c.StartTLS(ctx); err != nil {
+			nc.Close()
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// Error is a server that could not be reached, or that did not prove who it is.
+type Error struct {
+	Stage string // "connect", "tls" or "auth"
+	Code  string // stable, for the user: "tls-expired"
+	Addr  string // host:port
+	Text  string // what happened, in plain words
+	Hint  string // what to do next; may be empty
+	Err   error
+}
+
+func (e *Error) Error() string { return e.Addr + ": " + e.Text }
+
+// Unwrap returns what lay below.
+func (e *Error) Unwrap() error { return e.Err }
+
+func (s *Server) dialError(err error) *Error {
+	e := &Error{Stage: "connect", Code: "server-unreachable", Addr: s.Addr(), Err: err}
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		e.Code, e.Text = "host-unknown", fmt.Sprintf("there is no host %q", s.Host)
+		e.Hint = "Check the spelling of host:, and that this machine can resolve names."
+	case errors.As(err, &dns):
+		e.Text = fmt.Sprintf("the name %q could not be looked up: %s", s.Host, dns.Err)
+		e.Hint = "This is usually temporary; the next pass tries again."
+	case errors.Is(err, context.Canceled):
+		e.Text = "interrupted while connecting"
+	case isTimeout(err):
+		e.Text = fmt.Sprintf("no answer within %s", dialTimeout)
+		e.Hint = "Check host and port, and whether a firewall is in between."
+	default:
+		e.Text = plainNetError(err)
+		e.Hint = "Check host and port. Usual ports: POP3 995, or 110 with tls: starttls; IMAP 993, or 143 with tls: starttls."
+	}
+	return e
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// plainNetError drops the "dial tcp 127.0.0.1:1:" that the address says already.
+func plainNetError(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		err = op.Err
+	}
+	var sys interface{ Unwrap() error }
+	if errors.As(err, &sys) && sys.Unwrap() != nil {
+		err = sys.Unwrap()
+	}
+	return err.Error()
+}

@@ -1,0 +1,119 @@
+// Package targets says what a place that takes messages must do, and what a
+// failure there means.
+//
+// A Target delivers; a Finder can also tell whether an uncertain delivery
+// arrived. The kinds stand below: targets/imap today. Whoever delivers asks of
+// every error one question, FaultOf: leave it, blame the message, blame the
+// target, or look first?
+//
+// The package also owns the canonical form of a message (canon.go): two copies
+// are the same message when their canonical hashes are equal, whatever the
+// servers between them did to line ends.
+package targets
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"time"
+)
+
+// Message is one message as it lay in the maildrop: complete, immutable,
+// CRLF line ends, dot-unstuffed.
+type Message struct {
+	Key        string      // "isp/0001a7f2", for logs; printable
+	MessageID  string      // with its angle brackets; "" if there is none
+	ReturnPath string      // the Return-Path header's address; "" if unusable
+	Received   time.Time   // of the topmost Received header; zero if unusable
+	Date       time.Time   // of the Date header; zero if unusable
+	Size       int64       // octets in Body, never 0
+	Hash       Hash        // of the canonical form
+	Body       io.ReaderAt // valid until Deliver returns
+	// Commit records that the final dot is about to be sent. A target that is
+	// no Finder calls it once, after the last octet before CRLF.CRLF; if it
+	// fails, the target drops the connection.
+	Commit func(context.Context) error
+}
+
+// Dest is where at a target a message goes. Its fields are those of rules.Dest.
+type Dest struct {
+	Folder string   // "" is the target's own; "/" separates levels whatever the server uses
+	Flags  []string // "seen", "flagged", keywords; without backslash
+	Rcpt   []string // SMTP envelope recipients; nil is the target's own
+}
+
+// Target is a place that takes messages. All methods are safe for concurrent
+// use.
+type Target interface {
+	// Deliver hands over one message and returns once the target has taken
+	// responsibility for it (tagged OK, 250 after the dot, fsync of file and
+	// directory). Any error can be put to FaultOf. When ctx ends before an
+	// octet of the message was sent the error is Transient, later it is Unsure.
+	Deliver(ctx context.Context, m *Message, to Dest) (Receipt, error)
+	// Check logs in and says what would go wrong; it stores nothing.
+	Check(ctx context.Context) ([]Finding, error)
+	// Close ends all connections. Deliveries under way fail.
+	Close() error
+}
+
+// Receipt is a target's word that it has the message.
+type Receipt struct {
+	Folder      string // as the server calls it
+	UIDValidity uint32 // 0 if the server did not say
+	UID         uint32 // 0 if the server did not say
+	Existed     bool   // it was there already; nothing was stored
+	Reply       string // the server's words
+}
+
+// Finder is implemented by targets that can tell whether an uncertain delivery
+// arrived.
+type Finder interface {
+	// Mark readies folder (CREATE, EXAMINE) and returns a position that no
+	// later Deliver can lie before. It is cheap when repeated.
+	Mark(ctx context.Context, folder string) (Mark, error)
+	// Find pairs want one to one with copies that lie at or after since, and
+	// leaves out those whose UID is claimed (protocol: two identical messages
+	// need two copies). The result has one entry for each of want, in order;
+	// Found.UID is 0 and Found.OK false where no copy was found. It first waits
+	// for this process's own commands on that folder to end.
+	Find(ctx context.Context, folder string, since Mark, want []Wanted, claimed func(uid uint32) bool) ([]Found, error)
+}
+
+// Mark is a position in a folder: copies stored later have a UID of at least
+// UIDNext as long as UIDValidity stays.
+type Mark struct {
+	Folder      string // as the server calls it: two names of one folder give one
+	UIDValidity uint32
+	UIDNext     uint32
+}
+
+// Wanted describes a copy that may lie in a folder.
+type Wanted struct {
+	Hash      Hash      // of the canonical form
+	Size      int64     // octets of the canonical form
+	MessageID string    // with its angle brackets; "" if there is none
+	Stable    Hash      // StableHash of its header with size 0
+	Not       time.Time // unused copies with an INTERNALDATE before this are no candidates; zero for none
+}
+
+// Found is a copy that was looked for.
+type Found struct {
+	OK          bool
+	UIDValidity uint32
+	UID         uint32
+	Exact       bool // the hash agreed; else Message-ID and stable headers did
+}
+
+// Finding is one line of a live check: what was seen, and what to do about it.
+type Finding struct {
+	Level string // "ok", "warn" or "fail"
+	Text  string
+	Hint  string
+}
+
+// Config is one checked target section. The switch over its kind stands where
+// configurations are read, so there is no registry and no import cycle.
+type Config interface {
+	// Open returns the target; it does no I/O.
+	Open(name string, log *slog.Logger) (Target, error)
+}
