@@ -39,8 +39,45 @@ type Canon struct {
 func (c *Canon) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
-		i := bytes.IndexAny(p, "\r\n\x00")
-		// IndexAny on bytes below 0x80 compares octets, so 8-bit mail is safe.
+		if c.crs == 0 {
+			if clean := cleanLines(p); clean > 0 {
+				c.emit(p[:clean])
+				c.open = false
+				if p = p[clean:]; len(p) == 0 {
+					break
+				}
+			}
+		}
+		p = p[c.dirty(p):]
+	}
+	return n, nil
+}
+
+// cleanLines returns how many octets of p are whole lines in canonical form,
+// which is nearly all of nearly all mail: they are hashed where they lie.
+func cleanLines(p []byte) int {
+	if i := bytes.IndexByte(p, 0); i >= 0 {
+		p = p[:i]
+	}
+	n := 0
+	for {
+		i := bytes.IndexByte(p[n:], '\n')
+		if i < 1 || p[n+i-1] != '\r' || bytes.IndexByte(p[n:n+i-1], '\r') >= 0 {
+			return n
+		}
+		n += i + 1
+	}
+}
+
+// dirty takes one line, or what there is of it, octet class by octet class and
+// returns its length.
+func (c *Canon) dirty(p []byte) int {
+	if i := bytes.IndexByte(p, '\n'); i >= 0 {
+		p = p[:i+1]
+	}
+	n := len(p)
+	for len(p) > 0 {
+		i := bytes.IndexAny(p, "\r\n\x00") // compares octets: all three are ASCII
 		if i < 0 {
 			c.literal(p)
 			break
@@ -54,13 +91,11 @@ func (c *Canon) Write(p []byte) (int, error) {
 			c.emit(crlf)
 			c.open = false
 		case 0:
-			c.flushCR()
-			c.emit(nulStandIn)
-			c.open = true
+			c.literal(nulStandIn)
 		}
 		p = p[i+1:]
 	}
-	return n, nil
+	return n
 }
 
 var (
@@ -125,8 +160,9 @@ func (c *Canon) Sum() (Hash, int64) {
 		}
 	}
 	d.h.Write(c.buf)
-	d.flushCR()
-	if d.open || d.size == 0 {
+	// CRs at the very end go with the CRLF that is added: whoever stores the
+	// message adds an LF at least, and then they are CRs before a line end.
+	if d.open || d.crs > 0 || d.size == 0 {
 		d.emit(crlf)
 	}
 	d.h.Write(d.buf)

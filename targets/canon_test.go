@@ -16,7 +16,7 @@ func canonSlowly(b []byte) []byte {
 	b = regexp.MustCompile(`\r*\n`).ReplaceAll(b, []byte("\r\n"))
 	b = bytes.ReplaceAll(b, []byte{0}, []byte{0x80})
 	if !bytes.HasSuffix(b, []byte("\r\n")) {
-		b = append(b, "\r\n"...)
+		b = append(bytes.TrimRight(b, "\r"), "\r\n"...)
 	}
 	return b
 }
@@ -28,6 +28,8 @@ func TestCanon_sameMessage(t *testing.T) {
 		{"NUL and 0x80", "x\x00y\r\n", "x\x80y\r\n"},
 		{"no final newline", "x", "x\r\n"},
 		{"empty", "", "\r\n"},
+		{"CRs at the end", "x\r\r", "x\r\n"},
+		{"nothing but a CR", "\r", "\r\n"},
 		{"CR then NUL", "x\r\x00\n", "x\r\x80\r\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -43,7 +45,6 @@ func TestCanon_sameMessage(t *testing.T) {
 func TestCanon_differentMessage(t *testing.T) {
 	for _, c := range []struct{ name, a, b string }{
 		{"bare CR is no line end", "a\rb\r\n", "a\r\nb\r\n"},
-		{"final CR is kept", "a\r", "a"},
 		{"a blank last line counts", "a\r\n", "a\r\n\r\n"},
 		{"CR before text", "a\r\rb\n", "a\rb\n"},
 	} {
