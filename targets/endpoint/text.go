@@ -1,0 +1,27 @@
+package endpoint
+
+import (
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Printable makes one line of printable text of octets that came from a server
+// or from mail: control, format and invalid octets show as escapes, so that
+// nothing can move a terminal's cursor or forge a log line. Octets beyond max
+// are left out and show as "…".
+func Printable(s string, max int) string {
+	cut := len(s) > max
+	if cut {
+		for max > 0 && !utf8.RuneStart(s[max]) {
+			max--
+		}
+		s = s[:max]
+	}
+	s = strconv.Quote(s)
+	s = strings.ReplaceAll(s[1:len(s)-1], `\"`, `"`)
+	if cut {
+		s += "…"
+	}
+	return s
+}
