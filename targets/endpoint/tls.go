@@ -56,13 +56,17 @@ func (s *Server) tlsConfig() (*tls.Config, error) {
 	if s.CAFile != "" {
 		pem, err := os.ReadFile(s.CAFile)
 		if err != nil {
-			return nil, &Error{Stage: "tls", Code: "ca-file", Addr: s.Addr(), Err: err,
-				Text: fmt.Sprintf("ca_file cannot be read: %v", err), Hint: "It must be a PEM file that popferry's user may read."}
+			return nil, &Error{
+				Stage: "tls", Code: "ca-file", Addr: s.Addr(), Err: err,
+				Text: fmt.Sprintf("ca_file cannot be read: %v", err), Hint: "It must be a PEM file that popferry's user may read.",
+			}
 		}
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &Error{Stage: "tls", Code: "ca-file", Addr: s.Addr(),
-				Text: fmt.Sprintf("ca_file %q has no certificate in it", s.CAFile), Hint: "It must hold certificates in PEM form (-----BEGIN CERTIFICATE-----)."}
+			return nil, &Error{
+				Stage: "tls", Code: "ca-file", Addr: s.Addr(),
+				Text: fmt.Sprintf("ca_file %q has no certificate in it", s.CAFile), Hint: "It must hold certificates in PEM form (-----BEGIN CERTIFICATE-----).",
+			}
 		}
 	}
 	if s.Fingerprint != nil {
