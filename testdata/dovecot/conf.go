@@ -1,0 +1,213 @@
+package dovecot
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	mathrand "math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Option is a piece of dovecot.conf that is added to the end of the server's,
+// so that it overrides what stands there. Any text will do.
+type Option string
+
+const (
+	// LockSession lets one POP3 session a user in; the second is refused with
+	// [IN-USE], after ten seconds.
+	LockSession Option = "pop3_lock_session = yes"
+	// Fsync makes the server sync mail to disk as a production server does.
+	Fsync Option = "mail_fsync = optimized"
+	// DotSeparator gives folders the names they have on most Dovecots:
+	// "INBOX", "Lists.go".
+	DotSeparator Option = "namespace inbox {\n separator = .\n}"
+	// Courier gives folders the names Courier gives them: "INBOX.Lists.go".
+	Courier Option = "namespace inbox {\n separator = .\n prefix = INBOX.\n}"
+)
+
+// Quota limits every user's mail, for example to "*:storage=100K" or
+// "*:messages=3". APPEND then says NO [OVERQUOTA].
+func Quota(rule string) Option {
+	return withQuota("quota_rule = " + rule)
+}
+
+// MaxMailSize limits a message to size, for example "100K". APPEND then says
+// NO [LIMIT].
+func MaxMailSize(size string) Option {
+	return withQuota("quota_rule = *:storage=10G\n quota_max_mail_size = " + size)
+}
+
+func withQuota(settings string) Option {
+	return Option("mail_plugins = $mail_plugins quota\n" +
+		"protocol imap {\n mail_plugins = $mail_plugins imap_quota\n}\n" +
+		"plugin {\n quota = maildir:User\n " + settings + "\n}")
+}
+
+// UIDLFormat sets how POP3 names messages; "%08Xu%08Xv" is Dovecot's own way,
+// "%g" gives names that stay when a mailbox is copied.
+func UIDLFormat(format string) Option {
+	return Option("pop3_uidl_format = " + format)
+}
+
+// capabilities are what Dovecot 2.3 offers after login by itself.
+var capabilities = strings.Fields(`IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE
+	SORT SORT=DISPLAY THREAD=REFERENCES THREAD=REFS THREAD=ORDEREDSUBJECT MULTIAPPEND
+	URL-PARTIAL CATENATE UNSELECT CHILDREN NAMESPACE UIDPLUS LIST-EXTENDED I18NLEVEL=1
+	CONDSTORE QRESYNC ESEARCH ESORT SEARCHRES WITHIN CONTEXT=SEARCH LIST-STATUS BINARY
+	MOVE SNIPPET=FUZZY PREVIEW=FUZZY PREVIEW STATUS=SIZE SAVEDATE LITERAL+ NOTIFY
+	SPECIAL-USE`)
+
+// Hide takes IMAP capabilities off the list that the server offers. It goes on
+// understanding them.
+func Hide(names ...string) Option {
+	left := slices.DeleteFunc(slices.Clone(capabilities), func(c string) bool {
+		return slices.Contains(names, c)
+	})
+	return Option("imap_capability = " + strings.Join(left, " "))
+}
+
+func (s *Server) conf(options []Option) []byte {
+	var b strings.Builder
+	r := strings.NewReplacer(
+		"$DIR", s.dir, "$PASSWORD", Password,
+		"$UID", strconv.Itoa(s.uid), "$GID", strconv.Itoa(s.gid),
+		"$POP3S", strconv.Itoa(s.POP3S), "$POP3", strconv.Itoa(s.POP3),
+		"$IMAPS", strconv.Itoa(s.IMAPS), "$IMAP", strconv.Itoa(s.IMAP),
+	)
+	r.WriteString(&b, basic) // a strings.Builder takes everything
+	for _, o := range options {
+		fmt.Fprintf(&b, "\n%s\n", o)
+	}
+	return []byte(b.String())
+}
+
+// basic is quick rather than safe: no fsync, no pause after a wrong password,
+// no limit that a test could meet by accident.
+const basic = `
+base_dir = $DIR/run
+state_dir = $DIR/run
+log_path = /dev/stderr
+protocols = imap pop3
+listen = 127.0.0.1
+ssl = yes
+ssl_cert = <$DIR/cert.pem
+ssl_key = <$DIR/key.pem
+disable_plaintext_auth = no
+auth_mechanisms = plain login
+auth_failure_delay = 0
+auth_username_format = %Lu
+first_valid_uid = $UID
+first_valid_gid = $GID
+passdb {
+  driver = static
+  args = password=$PASSWORD
+}
+userdb {
+  driver = static
+  args = uid=$UID gid=$GID home=$DIR/mail/%u allow_all_users=yes
+}
+mail_location = maildir:~/Maildir
+mail_fsync = never
+mail_max_userip_connections = 0
+namespace inbox {
+  inbox = yes
+  separator = /
+}
+default_vsz_limit = 2G
+default_process_limit = 1000
+default_client_limit = 4000
+service anvil {
+  client_limit = 4000
+}
+service imap-login {
+  service_count = 0
+  process_limit = 1
+  inet_listener imap {
+    port = $IMAP
+  }
+  inet_listener imaps {
+    port = $IMAPS
+    ssl = yes
+  }
+}
+service pop3-login {
+  service_count = 0
+  process_limit = 1
+  inet_listener pop3 {
+    port = $POP3
+  }
+  inet_listener pop3s {
+    port = $POP3S
+    ssl = yes
+  }
+}
+`
+
+// choosePorts picks free ports below the range from which the kernel takes
+// those of outgoing connections: one of these could else hold a port that
+// Restart wants back.
+func (s *Server) choosePorts() error {
+	var held []net.Listener
+	defer func() {
+		for _, l := range held {
+			l.Close()
+		}
+	}()
+	for _, port := range []*int{&s.POP3, &s.POP3S, &s.IMAP, &s.IMAPS} {
+		for try := 1; ; try++ {
+			*port = 10000 + mathrand.IntN(20000)
+			l, err := net.Listen("tcp", s.Addr(*port))
+			if err == nil {
+				held = append(held, l)
+				break
+			}
+			if try == 20 {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// writeCert writes a new key and a certificate signed with itself, so that the
+// file with the certificate is also the file of its authority.
+func writeCert(certFile, keyFile string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
+		Subject:      pkix.Name{CommonName: "localhost"},
+		DNSNames:     []string{"localhost"},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().AddDate(1, 0, 0),
+		KeyUsage:     x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		IsCA:         true, BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	err = os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o644)
+}
