@@ -99,7 +99,7 @@ func (s *Server) dialError(err error) *Error {
 		e.Hint = "This is usually temporary; the next pass tries again."
 	case errors.Is(err, context.Canceled):
 		e.Text = "interrupted while connecting"
-	case isTimeout(err):
+	case IsTimeout(err):
 		e.Text = fmt.Sprintf("no answer within %s", dialTimeout)
 		e.Hint = "Check host and port, and whether a firewall is in between."
 	default:
@@ -109,7 +109,9 @@ func (s *Server) dialError(err error) *Error {
 	return e
 }
 
-func isTimeout(err error) bool {
+// IsTimeout reports whether err is a deadline that passed, of a connection or of
+// a context.
+func IsTimeout(err error) bool {
 	var ne net.Error
 	return errors.As(err, &ne) && ne.Timeout()
 }

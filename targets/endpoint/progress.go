@@ -27,6 +27,8 @@ type Conn struct {
 	busy  bool          // a Read is under way, since `since`
 }
 
+const defaultTimeout = time.Minute
+
 // progressOctets is what a peer must send within the timeout to be alive.
 const progressOctets = 4 << 10
 
@@ -34,18 +36,30 @@ const progressOctets = 4 << 10
 const writeChunk = 64 << 10
 
 func newConn(nc net.Conn, s *Server) *Conn {
-	t := s.Timeout
-	if t <= 0 {
-		t = time.Minute
-	}
-	return &Conn{srv: s, timeout: t, nc: nc}
+	c := &Conn{srv: s, nc: nc}
+	c.timeout = c.Timeout()
+	return c
 }
 
 // Server returns what the connection was dialled with.
 func (c *Conn) Server() *Server { return c.srv }
 
-// Timeout returns the time allowed without progress.
-func (c *Conn) Timeout() time.Duration { return c.timeout }
+// Timeout returns the time allowed without progress, as configured.
+func (c *Conn) Timeout() time.Duration {
+	if c.srv.Timeout <= 0 {
+		return defaultTimeout
+	}
+	return c.srv.Timeout
+}
+
+// Allow changes the time allowed without progress, for commands that a server
+// may think about for long. Only Timeout reads it back as it was.
+func (c *Conn) Allow(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timeout = d
+	c.arm()
+}
 
 func (c *Conn) conn() net.Conn {
 	c.mu.Lock()
@@ -112,11 +126,13 @@ func (c *Conn) Idle(idle bool) {
 
 // Write sends p, 64 KiB at a time, each within the time allowed.
 func (c *Conn) Write(p []byte) (int, error) {
-	nc := c.conn()
+	c.mu.Lock()
+	nc, timeout := c.nc, c.timeout
+	c.mu.Unlock()
 	sent := 0
 	for {
 		chunk := p[sent:min(len(p), sent+writeChunk)]
-		if err := nc.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+		if err := nc.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 			return sent, err
 		}
 		n, err := nc.Write(chunk)

@@ -29,7 +29,12 @@ func (c *Conn) StartTLS(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	tc := tls.Client(c.conn(), cfg)
+	raw := c.conn()
+	// The deadline of the last read in clear would cut the handshake short.
+	if err := raw.SetDeadline(time.Time{}); err != nil {
+		return c.srv.tlsError(err)
+	}
+	tc := tls.Client(raw, cfg)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return c.srv.tlsError(err)
 	}
@@ -110,7 +115,7 @@ func (s *Server) tlsError(err error) error {
 		}
 		e.Hint = "Accept exactly this certificate:  tls_fingerprint: " + FingerprintOf(invalid.Cert)
 	case errors.As(err, &host):
-		e.Code, e.Text = "tls-wrong-host", host.Error()
+		e.Code, e.Text = "tls-wrong-host", Printable(host.Error(), maxWords) // it names what the certificate has
 		e.Hint = "Use a host name that the certificate has, or set tls_server_name to the one it should have."
 	case errors.As(err, &unknown):
 		e.Code, e.Text = "tls-untrusted", "the certificate is signed by an authority that this machine does not trust"
@@ -122,7 +127,7 @@ func (s *Server) tlsError(err error) error {
 		e.Hint = "Use the TLS port (POP3 995, IMAP 993), or tls: starttls on this one."
 	case errors.Is(err, context.Canceled):
 		e.Text = "interrupted during the TLS handshake"
-	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+	case errors.Is(err, context.DeadlineExceeded), IsTimeout(err):
 		e.Text = fmt.Sprintf("the TLS handshake did not end within %s", dialTimeout)
 		e.Hint = "Check the port: a server that expects STARTTLS there never answers (tls: starttls)."
 	default:

@@ -1,0 +1,294 @@
+package maildrop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/knadh/go-pop3"
+
+	"popferry/targets/endpoint"
+)
+
+// Conn is a POP3 session after login. It is used by one goroutine at a time;
+// only Close may be called at any time.
+type Conn struct {
+	// Ceiling bounds the octets of one body; a longer one is TooLarge. 0 is the
+	// larger of 100 MiB and twice what LIST says. Set it before Retrieve.
+	Ceiling int64
+
+	cfg   *Config
+	nc    *endpoint.Conn
+	lc    *lineConn
+	pop   *pop3.Conn
+	log   *slog.Logger
+	trace bool
+	caps  Caps
+	late  bool // caps are those after login
+	due   int  // replies that are still to come
+	err   error
+}
+
+const (
+	// loginTime is the least time a server has to answer a login. Dovecot takes
+	// 10.6 s to say that a maildrop is locked, others wait for file locks.
+	loginTime = 30 * time.Second
+	// quitTime likewise: the server deletes now.
+	quitTime = 2 * time.Minute
+	// drainTime is how long what is on its way may keep a session from being
+	// used on, after its reader gave up.
+	drainTime = 3 * time.Second
+)
+
+// Dial connects to the maildrop, secures the connection and logs in. A nil log
+// logs nothing. The round trips after TCP and TLS are: greeting, STLS if
+// configured, CAPA, and the login (one for PLAIN).
+//
+// Errors are *endpoint.Error or *Error; of those, LoginRefused is the only one
+// that speaks of user and password. When ctx ends the connection is closed;
+// later it has no hold on it.
+func Dial(ctx context.Context, cfg *Config, log *slog.Logger) (*Conn, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	// First of all: a server should not wait for a slow password command.
+	password, err := cfg.Password.Reveal(ctx)
+	if err != nil {
+		return nil, &endpoint.Error{Stage: "auth", Code: "password-unavailable", Addr: cfg.Addr(), Text: err.Error(), Err: err}
+	}
+	nc, err := cfg.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{cfg: cfg, nc: nc, lc: newLineConn(nc, cfg.AllowLF), log: log, trace: log.Enabled(ctx, slog.LevelDebug)}
+	stop := nc.CloseOn(ctx)
+	err = c.open(ctx, password)
+	if !stop() && err == nil {
+		err = c.fail(ctx, "login", context.Cause(ctx))
+	}
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Conn) open(ctx context.Context, password string) error {
+	nc := c.nc
+	nc.Allow(max(nc.Timeout(), loginTime))
+	if err := c.greet(ctx); err != nil {
+		return err
+	}
+	timestamp := apopTimestamp(c.lc.last.text)
+	if c.cfg.TLS == endpoint.StartTLS {
+		if err := c.startTLS(ctx); err != nil {
+			return err
+		}
+	}
+	caps, err := c.capa(ctx)
+	if err != nil {
+		return err
+	}
+	c.caps = caps
+	if err := c.login(ctx, password, timestamp); err != nil {
+		return err
+	}
+	nc.Allow(nc.Timeout())
+	return nil
+}
+
+// greet waits for the greeting. -ERR there is a server that wants no session.
+func (c *Conn) greet(ctx context.Context) error {
+	pop, err := pop3.New(pop3.Opt{Dialer: c.lc}).NewConn()
+	c.pop = pop
+	switch {
+	case c.lc.err != nil:
+		return c.fail(ctx, "greeting", c.lc.err)
+	case err != nil:
+		text := c.lc.last.text
+		return &Error{Kind: Unavailable, Code: codeOf(text), Op: "greeting", Reply: errReply(text)}
+	}
+	c.debug("greeting")
+	return nil
+}
+
+// startTLS does RFC 2595 §4. Nothing asked before it is of use after it.
+func (c *Conn) startTLS(ctx context.Context) error {
+	switch err := c.command(ctx, "STLS"); {
+	case Usable(err) && err != nil:
+		return &endpoint.Error{
+			Stage: "tls", Code: "starttls-refused", Addr: c.cfg.Addr(), Err: err, Text: "the server does not offer STLS: " + errReply(c.lc.last.text),
+			Hint: "Use tls: implicit (port 995) if the server has it. Nothing was sent in clear.",
+		}
+	case err != nil:
+		return err
+	}
+	if c.lc.br.Buffered() > 0 {
+		// Whoever sits on the line may have written it, to be read as if it came
+		// through TLS.
+		return c.fail(ctx, "STLS", botchf("the server went on in clear after agreeing to TLS"))
+	}
+	return c.nc.StartTLS(ctx)
+}
+
+// capa asks for capabilities. A server without CAPA has none.
+func (c *Conn) capa(ctx context.Context) (Caps, error) {
+	if err := c.send(ctx, "CAPA"); err != nil {
+		return Caps{}, err
+	}
+	return c.readCaps(ctx)
+}
+
+func (c *Conn) readCaps(ctx context.Context) (Caps, error) {
+	caps := Caps{}
+	if err := c.reply(ctx, "CAPA"); err != nil {
+		if Usable(err) {
+			err = nil
+		}
+		return caps, err
+	}
+	caps.Known = true
+	lines := 0
+	err := c.lc.readLines(func(line []byte) error {
+		if lines++; lines > maxCaps {
+			return botchf("more than %d capabilities", maxCaps)
+		}
+		caps.add(string(line))
+		return nil
+	})
+	if err != nil {
+		return caps, c.fail(ctx, "CAPA", err)
+	}
+	return caps, nil
+}
+
+// Caps returns the server's capabilities: those after login once List has run,
+// those before it until then.
+func (c *Conn) Caps() Caps { return c.caps }
+
+// Quit ends the session. Only now the server deletes what was marked, and after
+// nil it has. After -ERR (Refused) some of it may be left, after Lost nobody
+// knows: the next listing tells. The connection is closed in any case.
+func (c *Conn) Quit(ctx context.Context) error {
+	end, err := c.begin(ctx)
+	if err != nil {
+		c.nc.Close()
+		return err
+	}
+	defer end()
+	c.nc.Allow(max(c.nc.Timeout(), quitTime))
+	err = c.command(ctx, "QUIT")
+	c.nc.Close()
+	c.end("QUIT was sent")
+	return err
+}
+
+// Close hangs up. The server deletes nothing of what was marked.
+func (c *Conn) Close() error { return c.nc.Close() }
+
+func (c *Conn) end(why string) {
+	if c.err == nil {
+		c.err = &Error{Kind: Lost, Op: "session", Err: errors.New(why)}
+	}
+}
+
+// begin readies a method that closes the connection when ctx ends. A context
+// that has ended already does no harm to it.
+func (c *Conn) begin(ctx context.Context) (end func(), err error) {
+	if c.err != nil {
+		return nil, c.err
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	stop := c.nc.CloseOn(ctx)
+	return func() {
+		if !stop() {
+			c.end(context.Cause(ctx).Error())
+		}
+	}, nil
+}
+
+// fail ends the connection and returns why, as every later call will.
+func (c *Conn) fail(ctx context.Context, op string, err error) error {
+	if c.err != nil {
+		return c.err
+	}
+	e := &Error{Kind: Lost, Op: op, Err: err}
+	var b *botch
+	switch {
+	case ctx.Err() != nil:
+		e.Err = context.Cause(ctx)
+	case errors.As(err, &b):
+		e.Kind = Botched
+	case endpoint.IsTimeout(err):
+		e.Err = fmt.Errorf("no progress for %s: %w", c.nc.Timeout(), err)
+	}
+	c.err = e
+	c.nc.Close()
+	return e
+}
+
+// command is send and reply.
+func (c *Conn) command(ctx context.Context, cmd string) error {
+	if err := c.send(ctx, cmd); err != nil {
+		return err
+	}
+	return c.reply(ctx, cmd)
+}
+
+// send queues one command line; it leaves with the next wait for a reply.
+func (c *Conn) send(ctx context.Context, cmd string) error {
+	return c.sendSecret(ctx, cmd, cmd)
+}
+
+// sendSecret is send for a line that may be logged only as shown.
+func (c *Conn) sendSecret(ctx context.Context, cmd, shown string) error {
+	if c.err != nil {
+		return c.err
+	}
+	// The second line would be a second command, with a reply of its own.
+	if strings.ContainsAny(cmd, "\r\n\x00") {
+		return c.fail(ctx, shown, errors.New("argument with a line break or a NUL"))
+	}
+	if c.due == 0 && c.lc.br.Buffered() > 0 {
+		line, _ := c.lc.br.Peek(min(c.lc.br.Buffered(), 80))
+		return c.fail(ctx, shown, botchf("said without being asked: %q", words(line)))
+	}
+	if c.trace {
+		c.log.Debug("> " + shown)
+	}
+	c.due++
+	if err := c.pop.Send(cmd); err != nil {
+		return c.fail(ctx, shown, err)
+	}
+	return nil
+}
+
+// reply reads the next status line. The error of -ERR is Refused; all others
+// end the connection.
+func (c *Conn) reply(ctx context.Context, op string) error {
+	if c.err != nil {
+		return c.err
+	}
+	_, err := c.pop.ReadOne()
+	c.due--
+	if c.lc.err != nil {
+		return c.fail(ctx, op, c.lc.err)
+	}
+	c.debug(op)
+	if err != nil {
+		text := c.lc.last.text
+		return &Error{Kind: Refused, Code: codeOf(text), Op: op, Reply: errReply(text)}
+	}
+	return nil
+}
+
+func (c *Conn) debug(op string) {
+	if c.trace {
+		c.log.Debug("< "+op, "reply", words(c.lc.last.text))
+	}
+}

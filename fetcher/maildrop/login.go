@@ -1,0 +1,144 @@
+package maildrop
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"popferry/targets/endpoint"
+)
+
+// maxAuthLine is the longest AUTH that may carry an initial response
+// (RFC 5034 §4).
+const maxAuthLine = 255
+
+// login logs in by the best way open.
+func (c *Conn) login(ctx context.Context, password, timestamp string) error {
+	mech, err := c.cfg.Mechanism(c.caps.logins(timestamp != ""), c.nc.Secure())
+	if err != nil {
+		return err
+	}
+	user := c.cfg.User
+	op := mech
+	switch mech {
+	case endpoint.UserPass:
+		op, err = "PASS", c.userPass(ctx, user, password)
+	case endpoint.APOP:
+		digest := md5.Sum([]byte(timestamp + password))
+		if err = c.sendSecret(ctx, "APOP "+user+" "+hex.EncodeToString(digest[:]), "APOP ***"); err == nil {
+			err = c.reply(ctx, "APOP")
+		}
+	default:
+		op, err = "AUTH "+mech, c.auth(ctx, mech, user, password)
+	}
+	if err == nil || !Usable(err) {
+		return err
+	}
+	op = fmt.Sprintf("%s for %s", op, endpoint.Printable(user, 80))
+	// A server may quote what it was sent.
+	text := bytes.ReplaceAll(c.lc.last.text, []byte(password), []byte("***"))
+	refused := loginError(op, c.lc.last.text, &c.caps)
+	refused.Reply = errReply(text)
+	return refused
+}
+
+// userPass does USER and PASS. Both go in one segment where that is allowed: a
+// server that does not know the user refuses PASS as well.
+func (c *Conn) userPass(ctx context.Context, user, password string) error {
+	ahead := c.caps.Pipelining && c.pipelining()
+	if err := c.send(ctx, "USER "+user); err != nil {
+		return err
+	}
+	if !ahead {
+		if err := c.reply(ctx, "USER"); err != nil {
+			return err
+		}
+	}
+	if err := c.sendSecret(ctx, "PASS "+password, "PASS ***"); err != nil {
+		return err
+	}
+	if ahead {
+		if err := c.reply(ctx, "USER"); !Usable(err) {
+			return err
+		}
+	}
+	return c.reply(ctx, "PASS")
+}
+
+// auth does RFC 5034. The error of -ERR is Refused.
+func (c *Conn) auth(ctx context.Context, mech, user, password string) error {
+	x, err := endpoint.NewExchange(mech, user, password)
+	if err != nil {
+		return c.fail(ctx, "AUTH "+mech, err)
+	}
+	_, initial, err := x.Start()
+	if err != nil {
+		return c.fail(ctx, "AUTH "+mech, err)
+	}
+	line, held := "AUTH "+mech, initial
+	if initial != nil {
+		if with := line + " " + base64.StdEncoding.EncodeToString(initial); len(with)+2 <= maxAuthLine {
+			line, held = with, nil
+		}
+	}
+	if err := c.sendSecret(ctx, line, "AUTH "+mech); err != nil {
+		return err
+	}
+	for {
+		if err := c.lc.readStatus(); err != nil {
+			return c.fail(ctx, "AUTH "+mech, err)
+		}
+		s := c.lc.last
+		c.debug("AUTH " + mech)
+		if !s.more {
+			break
+		}
+		challenge, err := base64.StdEncoding.DecodeString(string(s.text))
+		if err != nil {
+			return c.fail(ctx, "AUTH "+mech, botchf("a challenge that is not base64"))
+		}
+		answer := held
+		if held = nil; answer == nil {
+			if answer, err = x.Next(challenge); err != nil {
+				// Leaving the dialogue politely would gain nothing: it is over.
+				return c.fail(ctx, "AUTH "+mech, err)
+			}
+		}
+		if err := c.pop.Send(base64.StdEncoding.EncodeToString(answer)); err != nil {
+			return c.fail(ctx, "AUTH "+mech, err)
+		}
+	}
+	c.due--
+	if !c.lc.last.ok {
+		return &Error{Kind: Refused, Op: "AUTH " + mech, Reply: errReply(c.lc.last.text)}
+	}
+	if err := x.Done(); err != nil {
+		return c.fail(ctx, "AUTH "+mech, err)
+	}
+	return nil
+}
+
+// apopTimestamp returns the timestamp of a greeting, "" if it has none that is
+// fit for APOP. It must be a plain msg-id (RFC 1939 §7): other octets help an
+// attacker in the server's place to learn the password (CVE-2007-1558).
+func apopTimestamp(greeting []byte) string {
+	i := bytes.IndexByte(greeting, '<')
+	if i < 0 {
+		return ""
+	}
+	j := bytes.IndexByte(greeting[i:], '>')
+	if j < 0 {
+		return ""
+	}
+	ts := string(greeting[i : i+j+1])
+	inner := ts[1:j]
+	if strings.Count(inner, "@") != 1 || inner[0] == '@' || inner[len(inner)-1] == '@' ||
+		strings.ContainsFunc(ts, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return ""
+	}
+	return ts
+}

@@ -1,0 +1,311 @@
+package maildrop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strconv"
+	"sync"
+	"time"
+)
+
+const (
+	// What may be asked for ahead. 256 commands are 3 KiB and can never fill a
+	// socket, so neither side waits for the other to read; fewer would bound a
+	// pass over a long link.
+	windowCommands = 256
+	windowOctets   = 8 << 20
+
+	topOctets  = 256 << 10 // of a header that Top gives out
+	topGuess   = 32 << 10  // of a header, to count in the window
+	leastLimit = 100 << 20 // what a body may have whatever LIST says
+)
+
+// Incoming is one message, or why it did not come.
+type Incoming struct {
+	Entry
+	// Body is good until the next iteration; what is not read of it by then is
+	// thrown away. An error of Read other than io.EOF is the end of the
+	// connection and of the iteration; a body that ends early is never io.EOF.
+	Body io.Reader
+	// Err is -ERR for this one message, if Usable, and the iteration goes on.
+	// Otherwise the connection has ended: this message and all after it were
+	// not fetched, and this is the last iteration.
+	Err error
+}
+
+// Retrieve fetches messages in the order of want, asking for up to 256 of them
+// and 8 MiB (by LIST) ahead if the server pipelines.
+//
+// When ctx ends or the loop is left, nothing more is asked for. What is on its
+// way is then read and thrown away, so that the session can be used on to
+// delete and to QUIT; if that takes longer than three seconds the connection is
+// closed instead. After ctx ended the loop just ends: ask ctx whether it did.
+func (c *Conn) Retrieve(ctx context.Context, want []Entry) iter.Seq[Incoming] {
+	return c.fetch(ctx, want, &fetch{
+		verb: "RETR",
+		cost: func(e Entry) int64 { return e.Size },
+	})
+}
+
+// Top fetches headers (TOP n 0), of each at most 256 KiB. It is else as
+// Retrieve. Servers without TOP answer each with -ERR; some send body as well.
+func (c *Conn) Top(ctx context.Context, want []Entry) iter.Seq[Incoming] {
+	return c.fetch(ctx, want, &fetch{
+		verb: "TOP", arg: " 0", show: topOctets,
+		cost: func(e Entry) int64 { return min(e.Size, topGuess) },
+	})
+}
+
+// fetch is one run of Retrieve or Top.
+type fetch struct {
+	verb, arg string
+	show      int64 // octets of a body to give out; 0 is all
+	cost      func(Entry) int64
+
+	want   []Entry
+	sent   int   // commands sent
+	read   int   // replies read
+	octets int64 // on their way, by LIST
+}
+
+func (f *fetch) op(i int) string { return f.verb + " " + strconv.Itoa(f.want[i].Num) + f.arg }
+
+func (c *Conn) fetch(ctx context.Context, want []Entry, plan *fetch) iter.Seq[Incoming] {
+	return func(yield func(Incoming) bool) {
+		if len(want) == 0 || ctx.Err() != nil {
+			return
+		}
+		if c.err != nil {
+			yield(Incoming{Entry: want[0], Err: c.err})
+			return
+		}
+		f := *plan
+		f.want = want
+		g := guard(ctx, c)
+		defer g.stop()
+		// A panic in the loop's body leaves replies behind that nobody reads.
+		inStep := false
+		defer func() {
+			if !inStep {
+				_ = c.fail(ctx, f.verb, errors.New("the loop was left by a panic"))
+			}
+		}()
+		f.run(ctx, c, g, yield)
+		inStep = true
+	}
+}
+
+func (f *fetch) run(ctx context.Context, c *Conn, g *grace, yield func(Incoming) bool) {
+	for f.read < len(f.want) {
+		if err := f.refill(ctx, c); err != nil {
+			yield(Incoming{Entry: f.want[f.read], Err: err})
+			return
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		e, op := f.want[f.read], f.op(f.read)
+		err := c.reply(ctx, op)
+		f.read++
+		f.octets -= f.cost(e)
+		if err != nil {
+			if !yield(Incoming{Entry: e, Err: err}) {
+				break
+			}
+			if c.err != nil {
+				return
+			}
+			continue
+		}
+		b := c.newBody(ctx, e, op, f.show)
+		more := yield(Incoming{Entry: e, Body: b})
+		if !more {
+			g.start()
+		}
+		if b.finish() != nil {
+			return
+		}
+		if !more {
+			break
+		}
+	}
+	g.start()
+	f.drain(ctx, c)
+}
+
+// refill sends as many commands as the window takes, and at least one so that
+// there is a reply to wait for.
+func (f *fetch) refill(ctx context.Context, c *Conn) error {
+	window := 1
+	if c.caps.Pipelining && c.pipelining() {
+		window = windowCommands
+	}
+	for f.sent < len(f.want) && f.sent-f.read < window && ctx.Err() == nil {
+		cost := f.cost(f.want[f.sent])
+		if f.sent > f.read && f.octets+cost > windowOctets {
+			break
+		}
+		if err := c.send(ctx, f.op(f.sent)); err != nil {
+			return err
+		}
+		f.sent++
+		f.octets += cost
+	}
+	return nil
+}
+
+// drain reads the replies that are still to come.
+func (f *fetch) drain(ctx context.Context, c *Conn) {
+	for ; f.read < f.sent; f.read++ {
+		op := f.op(f.read)
+		switch err := c.reply(ctx, op); {
+		case !Usable(err):
+			return
+		case err == nil:
+			if c.newBody(ctx, f.want[f.read], op, 0).finish() != nil {
+				return
+			}
+		}
+	}
+}
+
+// pipelining reports whether the configuration allows it.
+func (c *Conn) pipelining() bool { return c.cfg.Pipelining != "off" }
+
+// body is the reader of one message.
+type body struct {
+	c     *Conn
+	ctx   context.Context //nolint:containedctx // a reader cannot be given one
+	op    string
+	dots  dotReader
+	left  []byte
+	n     int64 // octets read
+	limit int64 // of n
+	show  int64 // octets to give out; then it is io.EOF
+	over  bool  // the iteration went on
+}
+
+func (c *Conn) newBody(ctx context.Context, e Entry, op string, show int64) *body {
+	b := &body{c: c, ctx: ctx, op: op, dots: dotReader{lc: c.lc}, limit: c.Ceiling, show: show}
+	if b.limit <= 0 {
+		b.limit = max(leastLimit, 2*e.Size)
+	}
+	return b
+}
+
+var errOver = errors.New("body of an earlier message")
+
+// next returns the next piece. Its errors other than io.EOF end the connection.
+func (b *body) next() ([]byte, error) {
+	piece, err := b.dots.next()
+	if err == io.EOF { //nolint:errorlint // dotReader's own
+		return nil, err
+	}
+	if err != nil {
+		return nil, b.c.fail(b.ctx, b.op, err)
+	}
+	if b.n += int64(len(piece)); b.n > b.limit {
+		b.c.err = &Error{Kind: TooLarge, Op: b.op, Err: fmt.Errorf("more than %d octets, which is more than allowed", b.limit)}
+		b.c.nc.Close()
+		b.dots.err = b.c.err
+		return nil, b.c.err
+	}
+	return piece, nil
+}
+
+// shown is next, as far as it is to be given out.
+func (b *body) shown() ([]byte, error) {
+	if b.over {
+		return nil, errOver
+	}
+	if b.show > 0 && b.n >= b.show {
+		return nil, io.EOF
+	}
+	piece, err := b.next()
+	if b.show > 0 && b.n > b.show {
+		piece = piece[:int64(len(piece))-(b.n-b.show)]
+	}
+	return piece, err
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	for len(b.left) == 0 {
+		var err error
+		if b.left, err = b.shown(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, b.left)
+	b.left = b.left[n:]
+	return n, nil
+}
+
+// WriteTo spares io.Copy its buffer.
+func (b *body) WriteTo(w io.Writer) (int64, error) {
+	var sum int64
+	piece := b.left
+	b.left = nil
+	for {
+		n, err := w.Write(piece)
+		sum += int64(n)
+		if err != nil {
+			return sum, err
+		}
+		if piece, err = b.shown(); err == io.EOF { //nolint:errorlint // dotReader's own
+			return sum, nil
+		} else if err != nil {
+			return sum, err
+		}
+	}
+}
+
+// finish reads what is left, so that the next reply is at hand.
+func (b *body) finish() error {
+	b.over, b.left = true, nil
+	for {
+		if _, err := b.next(); err == io.EOF { //nolint:errorlint // dotReader's own
+			b.c.nc.Progress()
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// grace closes a connection some time after its user lost interest.
+type grace struct {
+	c      *Conn
+	unhook func() bool
+	mu     sync.Mutex
+	timer  *time.Timer
+	over   bool
+}
+
+// guard starts the time when ctx ends.
+func guard(ctx context.Context, c *Conn) *grace {
+	g := &grace{c: c}
+	g.unhook = context.AfterFunc(ctx, g.start)
+	return g
+}
+
+func (g *grace) start() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.over && g.timer == nil {
+		g.timer = time.AfterFunc(drainTime, func() { g.c.nc.Close() })
+	}
+}
+
+// stop must be called when the session is in step, or over.
+func (g *grace) stop() {
+	g.unhook()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.over = true
+	if g.timer != nil {
+		g.timer.Stop()
+	}
+}
