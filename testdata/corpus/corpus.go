@@ -103,14 +103,14 @@ var words = strings.Fields(`the of and a to in is you that it he was for on are 
 func pick[T any](r *rand.Rand, from []T) T { return from[r.IntN(len(from))] }
 
 func subject(r *rand.Rand) string {
-	s := pick(r, []string{"", "Re: ", "Fwd: ", "[list] "})
+	chosen := []string{pick(r, []string{"News:", "Re:", "Fwd:", "[list]"})}
 	for range 2 + r.IntN(6) {
 		w := pick(r, words)
 		if !strings.ContainsFunc(w, func(c rune) bool { return c > '~' }) {
-			s += w + " "
+			chosen = append(chosen, w)
 		}
 	}
-	return strings.TrimSpace(s + "again")
+	return strings.Join(chosen, " ")
 }
 
 // prose writes lines of about n octets in all, some of which start with a dot,
