@@ -1,0 +1,257 @@
+package rules
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Verdict says what came of a rule.
+type Verdict int
+
+// The verdicts.
+const (
+	Failed       Verdict = iota // its condition does not hold
+	Matched                     // it holds
+	OtherAccount                // the rule is not for this account
+)
+
+func (v Verdict) String() string {
+	switch v {
+	case Matched:
+		return "matched"
+	case OtherAccount:
+		return "other account"
+	default:
+		return "failed"
+	}
+}
+
+// Step is what Explain tells about one rule. Its slices are the caller's to
+// read, not to change.
+type Step struct {
+	Rule     string
+	Verdict  Verdict
+	Accounts []string // the rule is only for these; nil for all
+	Checks   []Check  // the tests that were made, in order; the rest could change nothing
+
+	// Of a rule that matched: what it asked for. What became of it in the end
+	// is in the Decision.
+	Action   Action
+	Deliver  []Delivery
+	Continue bool
+}
+
+// Check is one test that was made on the message.
+type Check struct {
+	Test    *Test
+	Pattern *Pattern // the one that matched; nil if none did, or for size
+	Present bool     // the field is there
+	Values  []string // what was seen: the value that matched, or all; raw text
+	Size    int64    // what was seen, for size
+	Holds   bool     // the test by itself
+	Negated bool     // it stands under "not", so it helps if it does not hold
+}
+
+// Lines tells the step to a person, without the name of the rule: the tests
+// that decided it, then what it asked for. Each line is printable and of
+// bounded length, whatever the message holds.
+func (s Step) Lines() []string {
+	switch s.Verdict {
+	case OtherAccount:
+		return []string{"only for account " + strings.Join(s.Accounts, ", ")}
+	case Matched, Failed:
+	}
+	var lines []string
+	width := 0
+	for _, c := range s.Checks {
+		if what := c.what(); c.Present && c.decided(s.Verdict) && !strings.Contains(what, " ") {
+			width = max(width, len(what))
+		}
+	}
+	for _, c := range s.Checks {
+		if c.decided(s.Verdict) {
+			lines = append(lines, c.line(width))
+		}
+	}
+	if len(lines) == 0 && s.Verdict == Matched {
+		lines = append(lines, "every message")
+	}
+	if s.Verdict == Matched {
+		return append(lines, s.outcome())
+	}
+	if len(lines) == 0 {
+		lines = append(lines, "no condition to hold")
+	}
+	return lines
+}
+
+// decided reports whether the check speaks for the verdict rather than against.
+func (c Check) decided(v Verdict) bool {
+	return (c.Holds != c.Negated) == (v == Matched)
+}
+
+// String tells the check to a person, in one printable line.
+func (c Check) String() string { return c.line(0) }
+
+func (c Check) line(width int) string {
+	what := c.what()
+	switch {
+	case c.Test.Key == "size":
+		return fmt.Sprintf("%-*s %d is %s%s %s", width, what, c.Size, not(c.Holds), c.Test.Size.Op, size(c.Test.Size.N))
+	case !c.Present && c.Test.Key == "header":
+		return what + ": not present"
+	case !c.Present:
+		return "no " + fieldOf(sourceOf(c.Test)) + " header"
+	case c.Pattern != nil && c.Pattern.Kind == Exists:
+		return what + ": present"
+	case len(c.Values) == 0:
+		return what + ": nothing usable in it"
+	}
+	value := quote(c.Values[0], 80)
+	if more := len(c.Values) - 1; more > 0 {
+		value += fmt.Sprintf(" and %d more", more)
+	}
+	return fmt.Sprintf("%-*s %s %s", width, what, value, c.relation())
+}
+
+// what names the property that was looked at, as the configuration does.
+func (c Check) what() string {
+	if c.Test.Key == "header" {
+		return "header " + c.Test.Name
+	}
+	return c.Test.Key
+}
+
+// relation says how the value and the pattern, or all patterns, go together.
+func (c Check) relation() string {
+	if c.Pattern != nil {
+		return relations[c.Pattern.Kind].yes + " " + c.Pattern.quoted()
+	}
+	if len(c.Test.Patterns) == 1 {
+		p := &c.Test.Patterns[0]
+		if p.Kind == Exists {
+			return "is present"
+		}
+		return relations[p.Kind].no + " " + p.quoted()
+	}
+	const shown = 3
+	var all []string
+	for i := range c.Test.Patterns {
+		if i == shown {
+			all = append(all, fmt.Sprintf("%d more", len(c.Test.Patterns)-shown))
+			break
+		}
+		all = append(all, c.Test.Patterns[i].quoted())
+	}
+	return "matches none of " + strings.Join(all, ", ")
+}
+
+var relations = map[Kind]struct{ yes, no string }{
+	Glob:     {"matches", "does not match"},
+	Is:       {"is", "is not"},
+	Contains: {"contains", "does not contain"},
+	Regex:    {"matches", "does not match"},
+	Domain:   {"is in domain", "is not in domain"},
+}
+
+// quoted is the pattern as it is shown: a regex between slashes, others in
+// quotes.
+func (p *Pattern) quoted() string {
+	if p.Kind == Regex {
+		quoted := quote(p.Text, 80)
+		if text := "/" + p.Text + "/"; !strings.ContainsFunc(p.Text, isInvisible) && len(p.Text) <= 80 {
+			return text
+		}
+		return "/" + quoted[1:len(quoted)-1] + "/"
+	}
+	return quote(p.Text, 80)
+}
+
+// outcome says what a rule that matched asks for.
+func (s Step) outcome() string {
+	var b strings.Builder
+	b.WriteString("→ ")
+	if s.Action != Deliver {
+		b.WriteString(s.Action.String())
+		return b.String()
+	}
+	var folders []string
+	var flags []string
+	for _, d := range s.Deliver {
+		if d.Dest.Folder == "" {
+			folders = append(folders, "the target's own folder")
+		} else {
+			folders = append(folders, plural("folder", len(s.Deliver), len(folders) > 0)+d.Dest.Folder)
+		}
+		flags = unite(flags, d.Dest.Flags)
+	}
+	b.WriteString(strings.Join(folders, ", "))
+	if len(flags) > 0 {
+		b.WriteString(", " + plural("flag", len(flags), false) + ShowFlags(flags))
+	}
+	if s.Continue {
+		b.WriteString(" · continue")
+	}
+	return b.String()
+}
+
+// ShowFlags writes flags as IMAP does: `\Flagged $Junk`.
+func ShowFlags(flags []string) string {
+	shown := make([]string, len(flags))
+	for i, f := range flags {
+		shown[i] = f
+		if j := slices.IndexFunc(systemFlags, func(s string) bool { return strings.EqualFold(s, f) }); j >= 0 {
+			shown[i] = `\` + systemFlags[j]
+		}
+	}
+	return strings.Join(shown, " ")
+}
+
+// systemFlags are those of RFC 9051 §2.3.2 that a client may set on a copy.
+var systemFlags = []string{"Seen", "Answered", "Flagged", "Draft"}
+
+func plural(noun string, n int, omit bool) string {
+	switch {
+	case omit:
+		return ""
+	case n == 1:
+		return noun + " "
+	default:
+		return noun + "s "
+	}
+}
+
+func not(holds bool) string {
+	if holds {
+		return ""
+	}
+	return "not "
+}
+
+// size writes a size as in a configuration, "5M", where it comes out even.
+func size(n int64) string {
+	for _, unit := range []struct {
+		name  string
+		shift int
+	}{{"G", 30}, {"M", 20}, {"K", 10}} {
+		if n != 0 && n%(1<<unit.shift) == 0 {
+			return strconv.FormatInt(n>>unit.shift, 10) + unit.name
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// quote puts at most limit characters of s between quotes, and escapes what is
+// not printable: a terminal obeys what a Subject says.
+func quote(s string, limit int) string {
+	n := 0
+	for i := range s {
+		if n == limit {
+			return strconv.Quote(s[:i]) + "…"
+		}
+		n++
+	}
+	return strconv.Quote(s)
+}
