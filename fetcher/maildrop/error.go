@@ -81,9 +81,14 @@ func (e *Error) Error() string {
 // Unwrap returns what lay below.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Temporary reports whether the next pass may well succeed although nobody
-// changes anything.
-func (e *Error) Temporary() bool {
+// Temporary reports whether the next try may well succeed although nobody
+// changes anything: the server had trouble of its own, or the connection broke.
+// It is false for errors that are not an *Error.
+func Temporary(err error) bool {
+	var e *Error
+	if !errors.As(err, &e) {
+		return false
+	}
 	switch e.Kind {
 	case Unavailable, Lost:
 		return e.Code != SysPerm

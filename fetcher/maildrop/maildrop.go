@@ -11,7 +11,7 @@
 //	}
 //	defer c.Close()
 //	listing, err := c.List(ctx)
-//	for in := range c.Retrieve(ctx, listing.Entries) {
+//	for in := range c.Retrieve(ctx, slices.Values(listing.Entries)) {
 //		if in.Err != nil { // this message was refused, or the connection is gone
 //			continue
 //		}

@@ -37,14 +37,16 @@ type Incoming struct {
 }
 
 // Retrieve fetches messages in the order of want, asking for up to 256 of them
-// and 8 MiB (by LIST) ahead if the server pipelines.
+// and 8 MiB (by LIST) ahead if the server pipelines. want is pulled only when
+// there is room to ask for one more, and may block; when it ends, what was
+// asked for still comes.
 //
 // When ctx ends or the loop is left, nothing more is asked for. What is on its
 // way is then read and thrown away, so that the session can be used on to
 // delete and to QUIT; if that takes longer than three seconds the connection is
 // closed instead. After ctx ended the loop just ends: ask ctx whether it did.
-func (c *Conn) Retrieve(ctx context.Context, want []Entry) iter.Seq[Incoming] {
-	return c.fetch(ctx, want, &fetch{
+func (c *Conn) Retrieve(ctx context.Context, want iter.Seq[Entry]) iter.Seq[Incoming] {
+	return c.fetch(ctx, want, fetch{
 		verb: "RETR",
 		cost: func(e Entry) int64 { return e.Size },
 	})
@@ -52,8 +54,8 @@ func (c *Conn) Retrieve(ctx context.Context, want []Entry) iter.Seq[Incoming] {
 
 // Top fetches headers (TOP n 0), of each at most 256 KiB. It is else as
 // Retrieve. Servers without TOP answer each with -ERR; some send body as well.
-func (c *Conn) Top(ctx context.Context, want []Entry) iter.Seq[Incoming] {
-	return c.fetch(ctx, want, &fetch{
+func (c *Conn) Top(ctx context.Context, want iter.Seq[Entry]) iter.Seq[Incoming] {
+	return c.fetch(ctx, want, fetch{
 		verb: "TOP", arg: " 0", show: topOctets,
 		cost: func(e Entry) int64 { return min(e.Size, topGuess) },
 	})
@@ -65,25 +67,23 @@ type fetch struct {
 	show      int64 // octets of a body to give out; 0 is all
 	cost      func(Entry) int64
 
-	want   []Entry
-	sent   int   // commands sent
-	read   int   // replies read
-	octets int64 // on their way, by LIST
+	pull   func() (Entry, bool)
+	held   []Entry // pulled, but the window was full: at most one
+	flight []Entry // asked for, in order
+	octets int64   // of these, by LIST
 }
 
-func (f *fetch) op(i int) string { return f.verb + " " + strconv.Itoa(f.want[i].Num) + f.arg }
+func (f *fetch) op(e Entry) string { return f.verb + " " + strconv.Itoa(e.Num) + f.arg }
 
-func (c *Conn) fetch(ctx context.Context, want []Entry, plan *fetch) iter.Seq[Incoming] {
+func (c *Conn) fetch(ctx context.Context, want iter.Seq[Entry], f fetch) iter.Seq[Incoming] {
 	return func(yield func(Incoming) bool) {
-		if len(want) == 0 || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return
 		}
-		if c.err != nil {
-			yield(Incoming{Entry: want[0], Err: c.err})
-			return
-		}
-		f := *plan
-		f.want = want
+		f := f // an iterator may be run again
+		var stop func()
+		f.pull, stop = iter.Pull(want)
+		defer stop()
 		g := guard(ctx, c)
 		defer g.stop()
 		// A panic in the loop's body leaves replies behind that nobody reads.
@@ -99,73 +99,78 @@ func (c *Conn) fetch(ctx context.Context, want []Entry, plan *fetch) iter.Seq[In
 }
 
 func (f *fetch) run(ctx context.Context, c *Conn, g *grace, yield func(Incoming) bool) {
-	for f.read < len(f.want) {
-		if err := f.refill(ctx, c); err != nil {
-			yield(Incoming{Entry: f.want[f.read], Err: err})
-			return
-		}
-		if ctx.Err() != nil {
+	for more := true; more; {
+		err := f.refill(ctx, c)
+		if len(f.flight) == 0 && len(f.held) == 0 || ctx.Err() != nil && err == nil {
 			break
 		}
-		e, op := f.want[f.read], f.op(f.read)
-		err := c.reply(ctx, op)
-		f.read++
-		f.octets -= f.cost(e)
 		if err != nil {
-			if !yield(Incoming{Entry: e, Err: err}) {
-				break
-			}
+			yield(Incoming{Entry: append(f.flight, f.held...)[0], Err: err})
+			return
+		}
+		e := f.land()
+		if err := c.reply(ctx, f.op(e)); err != nil {
+			more = yield(Incoming{Entry: e, Err: err})
 			if c.err != nil {
 				return
 			}
 			continue
 		}
-		b := c.newBody(ctx, e, op, f.show)
-		more := yield(Incoming{Entry: e, Body: b})
-		if !more {
+		b := c.newBody(ctx, e, f.op(e), f.show)
+		if more = yield(Incoming{Entry: e, Body: b}); !more {
 			g.start()
 		}
 		if b.finish() != nil {
 			return
-		}
-		if !more {
-			break
 		}
 	}
 	g.start()
 	f.drain(ctx, c)
 }
 
-// refill sends as many commands as the window takes, and at least one so that
-// there is a reply to wait for.
+// refill sends as many commands as the window takes, and one at least if there
+// is one, so that there is a reply to wait for.
 func (f *fetch) refill(ctx context.Context, c *Conn) error {
 	window := 1
 	if c.caps.Pipelining && c.pipelining() {
 		window = windowCommands
 	}
-	for f.sent < len(f.want) && f.sent-f.read < window && ctx.Err() == nil {
-		cost := f.cost(f.want[f.sent])
-		if f.sent > f.read && f.octets+cost > windowOctets {
-			break
+	for len(f.flight) < window && ctx.Err() == nil {
+		if len(f.held) == 0 {
+			e, ok := f.pull()
+			if !ok {
+				return nil
+			}
+			f.held = append(f.held, e)
 		}
-		if err := c.send(ctx, f.op(f.sent)); err != nil {
+		e := f.held[0]
+		if len(f.flight) > 0 && f.octets+f.cost(e) > windowOctets {
+			return nil
+		}
+		if err := c.send(ctx, f.op(e)); err != nil {
 			return err
 		}
-		f.sent++
-		f.octets += cost
+		f.held, f.flight, f.octets = f.held[:0], append(f.flight, e), f.octets+f.cost(e)
 	}
 	return nil
 }
 
+// land takes the entry whose reply comes next.
+func (f *fetch) land() Entry {
+	e := f.flight[0]
+	f.flight, f.octets = f.flight[1:], f.octets-f.cost(e)
+	return e
+}
+
 // drain reads the replies that are still to come.
 func (f *fetch) drain(ctx context.Context, c *Conn) {
-	for ; f.read < f.sent; f.read++ {
-		op := f.op(f.read)
-		switch err := c.reply(ctx, op); {
+	for len(f.flight) > 0 {
+		e := f.land()
+		switch err := c.reply(ctx, f.op(e)); {
 		case !Usable(err):
 			return
 		case err == nil:
-			if c.newBody(ctx, f.want[f.read], op, 0).finish() != nil {
+			if c.newBody(ctx, e, f.op(e), 0).finish() != nil {
 				return
 			}
 		}
