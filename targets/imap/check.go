@@ -1,0 +1,126 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dustin/go-humanize"
+	"github.com/emersion/go-imap/v2"
+
+	"popferry/targets"
+	"popferry/targets/endpoint"
+)
+
+// Check logs in and looks at the default folder. It stores and makes nothing.
+// What is wrong is a finding; an error means that ctx ended.
+func (t *Target) Check(ctx context.Context) ([]targets.Finding, error) {
+	c, err := t.acquire(ctx, false)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return []targets.Finding{t.loginFinding(err)}, nil
+	}
+	stop := context.AfterFunc(ctx, func() { c.fail(ctx.Err()) })
+	defer stop()
+	list := []targets.Finding{{Level: "ok", Text: fmt.Sprintf("logged in to %s as %s", t.cfg.Addr(), t.cfg.User)}}
+	list = append(list, t.abilities(c)...)
+	for _, look := range []func(*conn) (targets.Finding, bool){t.folderFinding, t.quotaFinding} {
+		if f, ok := look(c); ok {
+			list = append(list, f)
+		}
+	}
+	return list, ctx.Err()
+}
+
+func (t *Target) loginFinding(err error) targets.Finding {
+	f := targets.Finding{Level: "fail", Text: err.Error()}
+	var dial *endpoint.Error
+	var refused *targets.Error
+	switch {
+	case errors.As(err, &dial):
+		f.Hint = dial.Hint
+	case errors.As(err, &refused) && refused.Reply != "":
+		f.Hint = "Check user and password. Many providers want an app password for IMAP."
+	}
+	return f
+}
+
+// abilities says how fast it will be, and what will be missed.
+func (t *Target) abilities(c *conn) []targets.Finding {
+	how := "one message per round trip and connection (no LITERAL+)"
+	switch {
+	case c.caps.multi():
+		how = "many messages per command (MULTIAPPEND)"
+	case c.caps.literalPlus():
+		how = "many commands under way (LITERAL+)"
+	}
+	list := []targets.Finding{{Level: "ok", Text: "appends " + how}}
+	if !c.caps["UIDPLUS"] && !c.caps.rev2Only() {
+		list = append(list, targets.Finding{
+			Level: "warn", Text: "the server does not say which UID a message got (no UIDPLUS)",
+			Hint: "Recovery after an interruption compares contents instead, which takes longer.",
+		})
+	}
+	if limit, _ := c.caps.appendLimit(); limit > 0 {
+		list = append(list, targets.Finding{
+			Level: "ok", Text: "takes messages up to " + humanize.IBytes(uint64(limit)),
+		})
+	}
+	return list
+}
+
+func (t *Target) folderFinding(c *conn) (targets.Finding, bool) {
+	name := t.cfg.Folder
+	if name == "" {
+		name = "INBOX"
+	}
+	t.mu.Lock()
+	facts := t.facts
+	t.mu.Unlock()
+	full, err := facts.serverName(name)
+	if err != nil {
+		return targets.Finding{Level: "fail", Text: err.Error()}, true
+	}
+	cmd, err := c.ask("EXAMINE", t.folderNamed(full))
+	if err == nil {
+		<-cmd.ended
+		err = cmd.err
+	}
+	switch {
+	case err != nil:
+		return targets.Finding{Level: "fail", Text: t.wrap(fmt.Sprintf("EXAMINE %q", full), listError(c, err)).Error()}, true
+	case cmd.reply.status == "OK":
+		return targets.Finding{Level: "ok", Text: fmt.Sprintf("folder %q is there", full)}, true
+	case t.cfg.CreateFolders:
+		return targets.Finding{Level: "ok", Text: fmt.Sprintf("folder %q is not there yet; it will be made", full)}, true
+	}
+	return targets.Finding{
+		Level: "fail", Text: fmt.Sprintf("folder %q: %s", full, cmd.reply),
+		Hint: "Make the folder, or set create_folders: yes.",
+	}, true
+}
+
+func (t *Target) quotaFinding(c *conn) (targets.Finding, bool) {
+	if !c.caps["QUOTA"] {
+		return targets.Finding{}, false
+	}
+	roots, err := c.client.GetQuotaRoot("INBOX").Wait()
+	if err != nil {
+		return targets.Finding{}, false
+	}
+	for _, r := range roots {
+		s, ok := r.Resources[imap.QuotaResourceStorage]
+		if !ok || s.Limit <= 0 {
+			continue
+		}
+		f := targets.Finding{Level: "ok", Text: fmt.Sprintf("uses %s of %s",
+			humanize.IBytes(uint64(s.Usage)<<10), humanize.IBytes(uint64(s.Limit)<<10))}
+		if s.Usage >= s.Limit/10*9 {
+			f.Level, f.Hint = "warn", "When the mailbox is full, messages stay in the maildrop until there is room."
+		}
+		return f, true
+	}
+	return targets.Finding{}, false
+}

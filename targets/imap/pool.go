@@ -1,0 +1,437 @@
+package imap
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+const (
+	maxBatch       = 128      // messages in one MULTIAPPEND
+	maxBatchOctets = 8 << 20  // and octets
+	travelsAlone   = 1 << 20  // a longer message has a command of its own
+	maxInFlight    = 16 << 20 // octets unanswered on one connection
+	depthMulti     = 2        // unanswered MULTIAPPENDs of one folder on one connection: one is stored while the next arrives
+	depthPlus      = 16       // unanswered APPENDs with LITERAL+
+	depthAsking    = 2        // where leave is asked for every literal: the next question travels behind the literal
+	maxCommands    = 32       // unanswered on one connection, all folders together
+	connsPlus      = 2        // with LITERAL+ the server is the limit,
+	connsAsking    = 8        // without it the round trip is, and only more connections help
+	growAt         = 8        // messages must wait before a second connection is worth its login
+	staleAfter     = 30 * time.Second
+	maxLosses      = 2 // connections that a message may lose before it is left for the next pass
+)
+
+// slot is what the pool knows of a connection.
+type slot struct {
+	commands int
+	octets   int64
+	load     map[*folder]int // unanswered commands per folder
+	latest   *folder         // where its last APPEND went
+	isolated bool            // its only message must stay alone
+	leased   bool            // Find has it
+	parked   bool            // its writer waits for work
+}
+
+var errTargetClosed = errors.New("the target is closed")
+
+// notify wakes everybody who waits for a change of the pool. Called with mu held.
+func (t *Target) notify() {
+	t.cond.Broadcast()
+	if t.event != nil {
+		close(t.event)
+		t.event = nil
+	}
+}
+
+// changed returns a channel that is closed at the next notify. Called with mu held.
+func (t *Target) changed() <-chan struct{} {
+	if t.event == nil {
+		t.event = make(chan struct{})
+	}
+	return t.event
+}
+
+// enqueue offers j to the next connection with room.
+func (t *Target) enqueue(f *folder, j *job) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return errTargetClosed
+	}
+	if len(f.queue) == 0 {
+		t.ready = append(t.ready, f)
+	}
+	f.queue = append(f.queue, j)
+	j.queued, j.cmd = true, nil
+	t.waiting++
+	t.growLocked(false)
+	t.cond.Broadcast()
+	return nil
+}
+
+// withdraw takes j back, if no connection has it yet; else it returns the
+// command that carries it.
+func (t *Target) withdraw(f *folder, j *job) (*command, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !j.queued {
+		return j.cmd, false
+	}
+	t.dequeueLocked(f, slices.Index(f.queue, j), 1)
+	return nil, true
+}
+
+func (t *Target) dequeueLocked(f *folder, at, n int) {
+	for _, j := range f.queue[at : at+n] {
+		j.queued = false
+	}
+	f.queue = slices.Delete(f.queue, at, at+n)
+	t.waiting -= n
+	if len(f.queue) == 0 {
+		t.ready = slices.DeleteFunc(t.ready, func(g *folder) bool { return g == f })
+	}
+}
+
+// write is a connection's writer: as soon as the connection has room it takes
+// everything that waits for one folder. There is no timer; while it writes, the
+// next batch gathers.
+func (t *Target) write(c *conn) {
+	for {
+		cmd := t.next(c)
+		if cmd == nil {
+			return
+		}
+		if c.stale() {
+			// The server may have hung up long ago, and what is sent into a
+			// dead connection would be neither stored nor certainly lost.
+			if noop, err := c.ask("NOOP", nil); err == nil {
+				<-noop.ended
+			}
+		}
+		c.append(cmd)
+	}
+}
+
+// stale tells whether nothing was heard for so long that it is worth asking
+// whether the server is still there.
+func (c *conn) stale() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.pending) == 0 && time.Since(c.heard) > staleAfter
+}
+
+// next waits for work that c has room for. It returns nil when c takes no more.
+func (t *Target) next(c *conn) *command {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for {
+		if t.closed || !c.usable() {
+			return nil
+		}
+		if cmd := t.takeLocked(c); cmd != nil {
+			t.growLocked(false)
+			return cmd
+		}
+		c.slot.parked = true
+		t.cond.Wait()
+		c.slot.parked = false
+	}
+}
+
+// takeLocked makes a command of what waits, preferring the folder that c looks
+// at, then the one that waits longest. nil if c has no room or nothing waits.
+func (t *Target) takeLocked(c *conn) *command {
+	s := &c.slot
+	if s.leased || s.isolated || s.commands >= maxCommands {
+		return nil
+	}
+	var f *folder
+	for _, g := range t.ready {
+		if g.frozen > 0 || !t.fitsLocked(c, g) {
+			continue
+		}
+		if f == nil || g == s.latest {
+			f = g
+		}
+	}
+	if f == nil {
+		return nil
+	}
+	n, octets := t.batch(c, f)
+	cmd := &command{conn: c, verb: "APPEND", folder: f, octets: octets, jobs: slices.Clone(f.queue[:n]), written: make(chan struct{})}
+	t.dequeueLocked(f, 0, n)
+	for _, j := range cmd.jobs {
+		j.cmd = cmd
+	}
+	s.commands++
+	s.octets += octets
+	s.load[f]++
+	s.latest = f
+	s.isolated = cmd.jobs[0].company == isolated
+	f.inFlight++
+	return cmd
+}
+
+// fitsLocked tells whether c has room for what waits first for f.
+func (t *Target) fitsLocked(c *conn, f *folder) bool {
+	s := &c.slot
+	if len(f.queue) == 0 {
+		return false
+	}
+	first := f.queue[0]
+	switch {
+	case s.commands == 0:
+		return true
+	case first.company == isolated, s.octets+first.size > maxInFlight:
+		return false
+	case c.caps.multi():
+		return s.load[f] < depthMulti
+	case c.caps.literalPlus():
+		return s.commands < depthPlus && s.octets+first.size <= maxInFlight/2
+	default:
+		return s.commands < depthAsking
+	}
+}
+
+// batch tells how many of f's messages go in one command on c.
+func (t *Target) batch(c *conn, f *folder) (n int, octets int64) {
+	most := 1
+	if c.caps.multi() {
+		most = maxBatch
+	}
+	for _, j := range f.queue {
+		alone := j.size > travelsAlone || j.company != together
+		if n > 0 && (alone || n == most || octets+j.size > maxBatchOctets) {
+			break
+		}
+		n++
+		octets += j.size
+		if alone {
+			break
+		}
+	}
+	return n, octets
+}
+
+// most is how many connections there may be. Until a first one has logged in
+// it is not known what they are good for.
+func (t *Target) mostLocked() int {
+	n := connsAsking
+	switch {
+	case t.facts == nil:
+		return 1
+	case t.cfg.Connections > 0:
+		n = t.cfg.Connections
+	case t.facts.caps.literalPlus():
+		n = connsPlus
+	}
+	if t.refused > 0 {
+		n = min(n, t.refused)
+	}
+	return n
+}
+
+// growLocked dials one more connection where one would help: none is there, or
+// messages wait and all writers are busy. needed says that somebody waits for a
+// connection whatever the queue says.
+func (t *Target) growLocked(needed bool) {
+	have := len(t.conns) + t.dialing
+	if t.closed || have >= t.mostLocked() {
+		return
+	}
+	if have > 0 && !needed {
+		threshold := growAt
+		if !t.facts.caps.literalPlus() {
+			threshold = 1 + t.dialing
+		}
+		if t.waiting < threshold || slices.ContainsFunc(t.conns, func(c *conn) bool { return c.slot.parked && c.slot.commands == 0 }) {
+			return
+		}
+	}
+	if have == 0 && !needed && t.waiting == 0 {
+		return
+	}
+	t.dialing++
+	t.wg.Go(t.dial)
+}
+
+// dial adds a connection to the pool and writes on it until it ends.
+func (t *Target) dial() {
+	c, err := t.connect(t.ctx)
+	t.mu.Lock()
+	t.dialing--
+	switch {
+	case err != nil:
+		t.dialErr, t.dialFails = err, t.dialFails+1
+		if t.refused = len(t.conns); t.refused == 0 {
+			t.failQueuesLocked(err)
+		}
+	case t.closed:
+		c.fail(errTargetClosed)
+	default:
+		t.conns = append(t.conns, c)
+	}
+	t.notify()
+	t.mu.Unlock()
+	if err == nil {
+		t.write(c)
+	}
+}
+
+// failQueuesLocked gives everything that waits the error: there is no
+// connection and none can be made.
+func (t *Target) failQueuesLocked(err error) {
+	for _, f := range t.ready {
+		for _, j := range f.queue {
+			j.queued = false
+			j.done <- result{cmd: &command{err: err}}
+		}
+		f.queue = nil
+	}
+	t.ready, t.waiting = nil, 0
+}
+
+// connLost takes a connection out of the pool when it has ended.
+func (t *Target) connLost(c *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.conns = slices.DeleteFunc(t.conns, func(o *conn) bool { return o == c })
+	t.refused = 0 // there may be a free place at the server now
+	if t.waiting > 0 {
+		t.growLocked(false)
+	}
+	t.notify()
+}
+
+// acquire returns a connection for a question or two; others use it at the same
+// time. With lease it is the caller's alone, with nothing outstanding, until
+// release.
+func (t *Target) acquire(ctx context.Context, lease bool) (*conn, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fails := t.dialFails
+	var mine *conn // leased, and still answering what it was asked before
+	for {
+		if t.closed {
+			return nil, errTargetClosed
+		}
+		if mine != nil && !mine.usable() {
+			mine.slot.leased, mine = false, nil
+		}
+		if mine == nil {
+			if best := t.bestLocked(); best != nil && !lease {
+				return best, nil
+			} else if best != nil {
+				mine = best
+				mine.slot.leased = true
+			}
+		}
+		if mine != nil && mine.slot.commands == 0 {
+			return mine, nil
+		}
+		if mine == nil {
+			t.growLocked(true)
+			if len(t.conns)+t.dialing == 0 || t.dialFails > fails && len(t.conns) == 0 {
+				return nil, t.dialErr
+			}
+		}
+		ch := t.changed()
+		t.mu.Unlock()
+		select {
+		case <-ch:
+			t.mu.Lock()
+		case <-ctx.Done():
+			t.mu.Lock()
+			if mine != nil {
+				mine.slot.leased = false
+				t.notify()
+			}
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// bestLocked is the usable connection with the least to do.
+func (t *Target) bestLocked() *conn {
+	var best *conn
+	for _, c := range t.conns {
+		if !c.slot.leased && c.usable() && (best == nil || c.slot.commands < best.slot.commands) {
+			best = c
+		}
+	}
+	return best
+}
+
+// release ends a lease.
+func (t *Target) release(c *conn) {
+	c.wmu.Lock()
+	c.examined = nil // go-imap has selected something else
+	c.wmu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.slot.leased = false
+	t.notify()
+}
+
+// over is told of every engine command that has ended.
+func (t *Target) over(cmd *command) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch cmd.verb {
+	case "EXAMINE":
+		t.examinedLocked(cmd)
+		return
+	case "APPEND":
+	default:
+		return
+	}
+	s := &cmd.conn.slot
+	s.commands--
+	s.octets -= cmd.octets
+	if s.load[cmd.folder]--; s.load[cmd.folder] == 0 {
+		delete(s.load, cmd.folder)
+	}
+	s.isolated = false
+	cmd.folder.inFlight--
+	if cmd.err != nil && cmd.sent {
+		t.lastLoss = t.now()
+	}
+	if cmd.reply.status == "BAD" {
+		// What follows may be taken for something else.
+		cmd.conn.retire(errors.New("the server said " + cmd.reply.String()))
+	}
+	uids := t.confirmLocked(cmd)
+	for i, j := range cmd.jobs {
+		r := result{cmd: cmd}
+		if uids != nil {
+			r.uid = uids[i]
+		}
+		j.done <- r
+	}
+	t.notify()
+}
+
+// confirmLocked returns the UIDs that a stored batch got, nil if they are not
+// certain, and moves the folder's mark past them.
+func (t *Target) confirmLocked(cmd *command) []uint32 {
+	if cmd.reply.status != "OK" || cmd.reply.code != "APPENDUID" {
+		return nil
+	}
+	validity, uids := appendUID(cmd.reply.arg, len(cmd.jobs))
+	f := cmd.folder
+	switch {
+	case uids == nil:
+		return nil
+	case cmd.exam.reply.status != "OK" || cmd.exam.box.validity != validity:
+		// Another folder than the one that was looked at: it was deleted and
+		// made anew, or the server is confused.
+		f.known = false
+		return nil
+	}
+	if last := uids[len(uids)-1]; f.known && f.validity == validity && last >= f.next && last != 1<<32-1 {
+		f.next = last + 1
+	}
+	return uids
+}
