@@ -15,7 +15,7 @@ LABEL org.opencontainers.image.title="popferry" \
       org.opencontainers.image.description="Fetches mail from POP3 maildrops and hands it to IMAP folders by rules, once, without losing any"
 COPY --from=build --chown=65532:65532 /image/ /
 # Large messages are spooled where there is room; a scratch image has no /tmp.
-ENV TMPDIR=/data
+ENV POPFERRY_STATE=/data/popferry.db TMPDIR=/data
 USER 65532:65532
 VOLUME ["/config", "/data"]
 ENTRYPOINT ["/popferry"]
