@@ -1,0 +1,201 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unsafe"
+)
+
+// Known is what is remembered of one account.
+type Known struct {
+	Account  Account    // ID is 0 if it was never listed
+	Messages []*Message // in order of ID, gone ones left out; without Content
+}
+
+// read runs a query on the reading connection.
+func (s *Store) read(ctx context.Context, sql string, args []any, each func(row) error) error {
+	s.readMu.Lock()
+	defer s.readMu.Unlock()
+	if s.reader == nil {
+		return ErrClosed
+	}
+	err := s.reader.query(ctx, sql, args, each)
+	if err == nil || errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return classify(s.path, err)
+}
+
+const accountColumns = `id, source, name, first_pass_done, list_hash, list_count, last_pass, last_success`
+
+func scanAccount(r row) Account {
+	return Account{
+		ID: r.int64(0), Source: r.text(1), Name: r.text(2), FirstPassDone: r.bool(3),
+		ListHash: r.bytes(4), ListCount: r.int(5), LastPass: r.time(6), LastSuccess: r.time(7),
+	}
+}
+
+const (
+	messageColumns = `id, uidl, gen, size, first_seen, fetches, holds, status, note, next_try, absent_since, delsent_at, gone_at`
+	contentColumns = `hash, canon_size, fp, stable, msgid, octets`
+)
+
+func scanMessage(r row, m *Message) {
+	*m = Message{
+		ID: r.int64(0), UIDL: r.raw(1), Gen: r.int(2), Size: r.int64(3), FirstSeen: r.time(4), Fetches: r.int(5), Holds: r.int(6),
+		Status: Status(r.int64(7)), Note: r.text(8), NextTry: r.time(9), AbsentSince: r.time(10), DelSentAt: r.time(11), GoneAt: r.time(12),
+	}
+}
+
+// raw returns a BLOB as a string without copying it again: the driver has made
+// it for this row alone.
+func (r row) raw(i int) string {
+	b := r.bytes(i)
+	return unsafe.String(unsafe.SliceData(b), len(b))
+}
+
+func scanContent(r row, i int) *Content {
+	if r[i] == nil {
+		return nil
+	}
+	c := &Content{CanonSize: r.int64(i + 1), MessageID: r.text(i + 4), Octets: r.int64(i + 5)}
+	copy(c.Hash[:], r.bytes(i))
+	copy(c.FP[:], r.bytes(i+2))
+	copy(c.Stable[:], r.bytes(i+3))
+	return c
+}
+
+// Known returns everything remembered of the account with this source. It is
+// made for large maildrops: about 200 octets a message.
+func (s *Store) Known(ctx context.Context, source string) (*Known, error) {
+	k := &Known{Account: Account{Source: source}}
+	err := s.read(ctx, `SELECT `+accountColumns+` FROM account WHERE source = ?`, []any{source},
+		func(r row) error { k.Account = scanAccount(r); return nil })
+	if err != nil || k.Account.ID == 0 {
+		return k, err
+	}
+	const live = ` FROM message WHERE account = ? AND gone_at = 0`
+	var n int
+	if err := s.read(ctx, `SELECT count(*)`+live, []any{k.Account.ID}, func(r row) error { n = r.int(0); return nil }); err != nil {
+		return nil, err
+	}
+	k.Messages = make([]*Message, 0, n)
+	block := make([]Message, n)
+	err = s.read(ctx, `SELECT `+messageColumns+live+` ORDER BY id`, []any{k.Account.ID}, func(r row) error {
+		if len(block) == 0 { // one came after the count
+			block = make([]Message, 16)
+		}
+		scanMessage(r, &block[0])
+		k.Messages = append(k.Messages, &block[0])
+		block = block[1:]
+		return nil
+	})
+	return k, err
+}
+
+// Messages returns messages by ID, with Content where they have any, in order
+// of ID. IDs that do not exist are left out.
+func (s *Store) Messages(ctx context.Context, list ...int64) ([]*Message, error) {
+	return s.messages(ctx, `WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id`, ids(list))
+}
+
+// ByHash returns the messages of an account with this canonical hash that are
+// absent from the listing or gone, oldest first. An Absent of this pass counts
+// once it was Put.
+func (s *Store) ByHash(ctx context.Context, account int64, hash [32]byte) ([]*Message, error) {
+	return s.messages(ctx, `WHERE hash = ? AND (absent_since > 0 OR gone_at > 0) AND account = ? ORDER BY id`, hash[:], account)
+}
+
+func (s *Store) messages(ctx context.Context, where string, args ...any) ([]*Message, error) {
+	var out []*Message
+	err := s.read(ctx, `SELECT `+messageColumns+`, `+contentColumns+` FROM message `+where, args, func(r row) error {
+		m := new(Message)
+		scanMessage(r, m)
+		m.Content = scanContent(r, 13)
+		out = append(out, m)
+		return nil
+	})
+	return out, err
+}
+
+const deliveryColumns = `message, n, target, folder, rcpt, flags, rule, d.status, attempts, box, uidvalidity, uidnext, uid, existed,
+	class, reply, d.next_try, at`
+
+func scanDelivery(r row) Delivery {
+	d := Delivery{
+		Message: r.int64(0), N: r.int(1), Target: r.text(2), Folder: r.text(3), Rcpt: r.text(4), Rule: r.text(6),
+		Status: DeliveryStatus(r.int64(7)), Attempts: r.int(8),
+		Box: r.text(9), UIDValidity: r.uint32(10), UIDNext: r.uint32(11), UID: r.uint32(12), Existed: r.bool(13),
+		Class: r.text(14), Reply: r.text(15), NextTry: r.time(16), At: r.time(17),
+	}
+	if flags := r.text(5); flags != "" {
+		d.Flags = strings.Split(flags, flagSep)
+	}
+	return d
+}
+
+// Deliveries returns the deliveries of messages, in order of message and N.
+func (s *Store) Deliveries(ctx context.Context, messages ...int64) ([]Delivery, error) {
+	return s.deliveries(ctx, `WHERE message IN (SELECT value FROM json_each(?)) ORDER BY message, n`, ids(messages))
+}
+
+// Uncertain returns an account's deliveries that have an intent and no outcome,
+// in order of message and N.
+func (s *Store) Uncertain(ctx context.Context, account int64) ([]Delivery, error) {
+	return s.deliveries(ctx, `JOIN message m ON m.id = d.message
+		WHERE d.status IN (1, 2) AND m.account = ? ORDER BY d.message, n`, account)
+}
+
+func (s *Store) deliveries(ctx context.Context, where string, args ...any) ([]Delivery, error) {
+	var out []Delivery
+	err := s.read(ctx, `SELECT `+deliveryColumns+` FROM delivery d `+where, args, func(r row) error {
+		out = append(out, scanDelivery(r))
+		return nil
+	})
+	return out, err
+}
+
+// Claimed returns the UIDs from a given one on that deliveries of any account,
+// tombstones among them, have in a folder of a target.
+func (s *Store) Claimed(ctx context.Context, target, box string, validity, from uint32) (map[uint32]bool, error) {
+	out := make(map[uint32]bool)
+	err := s.read(ctx, `SELECT uid FROM delivery WHERE target = ? AND box = ? AND uidvalidity = ? AND uid > 0 AND uid >= ? AND status = 3`,
+		[]any{target, box, validity, from}, func(r row) error { out[r.uint32(0)] = true; return nil })
+	return out, err
+}
+
+// AccountSummary is an account and what its messages add up to.
+type AccountSummary struct {
+	Account
+	Known         int       // messages remembered, tombstones left out
+	OnServer      int       // of these, in the last complete listing
+	Waiting       int       // of these, safe or dropped: they may be deleted when their time comes
+	OldestWaiting time.Time // when the oldest of these was first seen
+	Undelivered   int       // on the server, still to be delivered
+	Held          int       // on the server, held or quarantined
+	FirstSeen     time.Time // of the oldest message remembered, tombstones among them
+}
+
+// Accounts returns a summary of every account, in order of name.
+func (s *Store) Accounts(ctx context.Context) ([]AccountSummary, error) {
+	const here = `gone_at = 0 AND absent_since = 0`
+	count := func(status string) string {
+		return fmt.Sprintf(`count(*) FILTER (WHERE %s AND status IN (%s))`, here, status)
+	}
+	var out []AccountSummary
+	err := s.read(ctx, `SELECT a.`+strings.ReplaceAll(accountColumns, ", ", ", a.")+`,
+		count(m.id) FILTER (WHERE gone_at = 0), count(m.id) FILTER (WHERE `+here+`),
+		`+count("2, 3")+`, coalesce(min(first_seen) FILTER (WHERE `+here+` AND status IN (2, 3)), 0),
+		`+count("0, 1")+`, `+count("5, 6")+`, coalesce(min(first_seen), 0)
+		FROM account a LEFT JOIN message m ON m.account = a.id GROUP BY a.id ORDER BY a.name, a.id`, nil, func(r row) error {
+		out = append(out, AccountSummary{
+			Account: scanAccount(r), Known: r.int(8), OnServer: r.int(9), Waiting: r.int(10), OldestWaiting: r.time(11),
+			Undelivered: r.int(12), Held: r.int(13), FirstSeen: r.time(14),
+		})
+		return nil
+	})
+	return out, err
+}
