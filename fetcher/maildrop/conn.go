@@ -1,6 +1,7 @@
 package maildrop
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,9 @@ type Conn struct {
 	late  bool // caps are those after login
 	due   int  // replies that are still to come
 	err   error
+	// hidden is what was sent in secret: some servers quote in an -ERR what they
+	// did not like.
+	hidden []string
 }
 
 const (
@@ -93,9 +97,11 @@ func (c *Conn) open(ctx context.Context, password string) error {
 		return err
 	}
 	c.caps = caps
+	c.hidden = append(c.hidden, password)
 	if err := c.login(ctx, password, timestamp); err != nil {
 		return err
 	}
+	c.hidden = nil
 	nc.Allow(nc.Timeout())
 	return nil
 }
@@ -282,13 +288,22 @@ func (c *Conn) reply(ctx context.Context, op string) error {
 	c.debug(op)
 	if err != nil {
 		text := c.lc.last.text
-		return &Error{Kind: Refused, Code: codeOf(text), Op: op, Reply: errReply(text)}
+		return &Error{Kind: Refused, Code: codeOf(text), Op: op, Reply: errReply(c.said())}
 	}
 	return nil
 }
 
+// said is the text of the last reply without secrets.
+func (c *Conn) said() []byte {
+	text := c.lc.last.text
+	for _, h := range c.hidden {
+		text = bytes.ReplaceAll(text, []byte(h), []byte("***"))
+	}
+	return text
+}
+
 func (c *Conn) debug(op string) {
 	if c.trace {
-		c.log.Debug("< "+op, "reply", words(c.lc.last.text))
+		c.log.Debug("< "+op, "reply", words(c.said()))
 	}
 }

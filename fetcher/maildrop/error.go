@@ -138,11 +138,11 @@ var lockedWords = []string{
 	"lock busy", "unable to lock", "can't lock", "cannot lock", "could not lock", "in use by", "another session", "another pop",
 }
 
-// loginError puts the -ERR to a login. Only a server that says so, or that says
+// loginError says what the -ERR to a login means. The caller adds Reply. Only a server that says so, or that says
 // nothing at all, has refused the password: users must not be sent looking for
 // a typing error because a maildrop is busy.
 func loginError(op string, text []byte, caps *Caps) *Error {
-	e := &Error{Kind: LoginRefused, Code: codeOf(text), Op: op, Reply: errReply(text)}
+	e := &Error{Kind: LoginRefused, Code: codeOf(text), Op: op}
 	if e.Code == NoCode {
 		low := strings.ToLower(string(text))
 		for _, w := range lockedWords {

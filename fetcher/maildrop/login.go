@@ -38,11 +38,8 @@ func (c *Conn) login(ctx context.Context, password, timestamp string) error {
 	if err == nil || !Usable(err) {
 		return err
 	}
-	op = fmt.Sprintf("%s for %s", op, endpoint.Printable(user, 80))
-	// A server may quote what it was sent.
-	text := bytes.ReplaceAll(c.lc.last.text, []byte(password), []byte("***"))
-	refused := loginError(op, c.lc.last.text, &c.caps)
-	refused.Reply = errReply(text)
+	refused := loginError(fmt.Sprintf("%s for %s", op, endpoint.Printable(user, 80)), c.lc.last.text, &c.caps)
+	refused.Reply = errReply(c.said())
 	return refused
 }
 
@@ -81,7 +78,8 @@ func (c *Conn) auth(ctx context.Context, mech, user, password string) error {
 	}
 	line, held := "AUTH "+mech, initial
 	if initial != nil {
-		if with := line + " " + base64.StdEncoding.EncodeToString(initial); len(with)+2 <= maxAuthLine {
+		token := c.encode(initial)
+		if with := line + " " + token; len(with)+2 <= maxAuthLine {
 			line, held = with, nil
 		}
 	}
@@ -108,18 +106,27 @@ func (c *Conn) auth(ctx context.Context, mech, user, password string) error {
 				return c.fail(ctx, "AUTH "+mech, err)
 			}
 		}
-		if err := c.pop.Send(base64.StdEncoding.EncodeToString(answer)); err != nil {
+		if err := c.pop.Send(c.encode(answer)); err != nil {
 			return c.fail(ctx, "AUTH "+mech, err)
 		}
 	}
 	c.due--
 	if !c.lc.last.ok {
-		return &Error{Kind: Refused, Op: "AUTH " + mech, Reply: errReply(c.lc.last.text)}
+		return &Error{Kind: Refused, Op: "AUTH " + mech, Reply: errReply(c.said())}
 	}
 	if err := x.Done(); err != nil {
 		return c.fail(ctx, "AUTH "+mech, err)
 	}
 	return nil
+}
+
+// encode makes a line of a SASL message, and keeps it out of sight.
+func (c *Conn) encode(message []byte) string {
+	token := base64.StdEncoding.EncodeToString(message)
+	if token != "" {
+		c.hidden = append(c.hidden, token)
+	}
+	return token
 }
 
 // apopTimestamp returns the timestamp of a greeting, "" if it has none that is
