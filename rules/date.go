@@ -32,7 +32,7 @@ func clip(raw []byte) []byte {
 }
 
 // stripComments puts a blank in the place of each comment (RFC 5322 §3.2.2),
-// in linear time. A comment without an end goes to the end.
+// in linear time. If one has no end, all stay: a date may stand behind it.
 func stripComments(b []byte) []byte {
 	if bytes.IndexByte(b, '(') < 0 {
 		return b
@@ -51,6 +51,9 @@ func stripComments(b []byte) []byte {
 		case depth == 0:
 			out = append(out, c)
 		}
+	}
+	if depth > 0 {
+		return b
 	}
 	return out
 }

@@ -5,7 +5,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
+
+// maxShown is how many characters of a value or pattern are shown.
+const maxShown = 80
 
 // Verdict says what came of a rule.
 type Verdict int
@@ -58,15 +62,13 @@ type Check struct {
 // that decided it, then what it asked for. Each line is printable and of
 // bounded length, whatever the message holds.
 func (s Step) Lines() []string {
-	switch s.Verdict {
-	case OtherAccount:
+	if s.Verdict == OtherAccount {
 		return []string{"only for account " + strings.Join(s.Accounts, ", ")}
-	case Matched, Failed:
 	}
 	var lines []string
 	width := 0
 	for _, c := range s.Checks {
-		if what := c.what(); c.Present && c.decided(s.Verdict) && !strings.Contains(what, " ") {
+		if what, _ := c.columns(); c.decided(s.Verdict) && !strings.Contains(what, " ") {
 			width = max(width, len(what))
 		}
 	}
@@ -75,16 +77,15 @@ func (s Step) Lines() []string {
 			lines = append(lines, c.line(width))
 		}
 	}
-	if len(lines) == 0 && s.Verdict == Matched {
+	switch {
+	case s.Verdict == Failed && len(lines) == 0:
+		return []string{"no condition to hold"}
+	case s.Verdict == Failed:
+		return lines
+	case len(lines) == 0:
 		lines = append(lines, "every message")
 	}
-	if s.Verdict == Matched {
-		return append(lines, s.outcome())
-	}
-	if len(lines) == 0 {
-		lines = append(lines, "no condition to hold")
-	}
-	return lines
+	return append(lines, s.outcome())
 }
 
 // decided reports whether the check speaks for the verdict rather than against.
@@ -96,24 +97,34 @@ func (c Check) decided(v Verdict) bool {
 func (c Check) String() string { return c.line(0) }
 
 func (c Check) line(width int) string {
-	what := c.what()
+	what, why := c.columns()
+	if what == "" {
+		return why
+	}
+	return fmt.Sprintf("%-*s %s", width, what, why)
+}
+
+// columns are the property looked at and what was found out about it. The
+// first is "" if the second says it all.
+func (c Check) columns() (what, why string) {
+	what = c.what()
 	switch {
 	case c.Test.Key == "size":
-		return fmt.Sprintf("%-*s %d is %s%s %s", width, what, c.Size, not(c.Holds), c.Test.Size.Op, size(c.Test.Size.N))
+		return what, fmt.Sprintf("%d is %s%s %s", c.Size, not(c.Holds), c.Test.Size.Op, size(c.Test.Size.N))
 	case !c.Present && c.Test.Key == "header":
-		return what + ": not present"
+		return "", what + ": not present"
 	case !c.Present:
-		return "no " + fieldOf(sourceOf(c.Test)) + " header"
+		return "", "no " + fieldOf(sourceOf(c.Test)) + " header"
 	case c.Pattern != nil && c.Pattern.Kind == Exists:
-		return what + ": present"
+		return "", what + ": present"
 	case len(c.Values) == 0:
-		return what + ": nothing usable in it"
+		return "", what + ": nothing usable in it"
 	}
-	value := quote(c.Values[0], 80)
+	value := quote(c.Values[0], maxShown)
 	if more := len(c.Values) - 1; more > 0 {
 		value += fmt.Sprintf(" and %d more", more)
 	}
-	return fmt.Sprintf("%-*s %s %s", width, what, value, c.relation())
+	return what, value + " " + c.relation()
 }
 
 // what names the property that was looked at, as the configuration does.
@@ -159,14 +170,13 @@ var relations = map[Kind]struct{ yes, no string }{
 // quoted is the pattern as it is shown: a regex between slashes, others in
 // quotes.
 func (p *Pattern) quoted() string {
-	if p.Kind == Regex {
-		quoted := quote(p.Text, 80)
-		if text := "/" + p.Text + "/"; !strings.ContainsFunc(p.Text, isInvisible) && len(p.Text) <= 80 {
-			return text
-		}
-		return "/" + quoted[1:len(quoted)-1] + "/"
+	if p.Kind != Regex {
+		return quote(p.Text, maxShown)
 	}
-	return quote(p.Text, 80)
+	if len(p.Text) > maxShown || strings.ContainsFunc(p.Text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return "/" + strings.Trim(quote(p.Text, maxShown), `"`) + "/"
+	}
+	return "/" + p.Text + "/"
 }
 
 // outcome says what a rule that matched asks for.
@@ -177,19 +187,19 @@ func (s Step) outcome() string {
 		b.WriteString(s.Action.String())
 		return b.String()
 	}
-	var folders []string
-	var flags []string
-	for _, d := range s.Deliver {
-		if d.Dest.Folder == "" {
-			folders = append(folders, "the target's own folder")
-		} else {
-			folders = append(folders, plural("folder", len(s.Deliver), len(folders) > 0)+d.Dest.Folder)
+	if s.Deliver[0].Dest.Folder == "" {
+		b.WriteString("the target's own folder")
+	} else {
+		b.WriteString(plural("folder", len(s.Deliver)))
+		for i, d := range s.Deliver {
+			if i > 0 {
+				b.WriteString(",")
+			}
+			b.WriteString(" " + d.Dest.Folder)
 		}
-		flags = unite(flags, d.Dest.Flags)
 	}
-	b.WriteString(strings.Join(folders, ", "))
-	if len(flags) > 0 {
-		b.WriteString(", " + plural("flag", len(flags), false) + ShowFlags(flags))
+	if flags := s.Deliver[0].Dest.Flags; len(flags) > 0 { // one rule gives all its copies the same
+		b.WriteString(", " + plural("flag", len(flags)) + " " + ShowFlags(flags))
 	}
 	if s.Continue {
 		b.WriteString(" · continue")
@@ -212,15 +222,11 @@ func ShowFlags(flags []string) string {
 // systemFlags are those of RFC 9051 §2.3.2 that a client may set on a copy.
 var systemFlags = []string{"Seen", "Answered", "Flagged", "Draft"}
 
-func plural(noun string, n int, omit bool) string {
-	switch {
-	case omit:
-		return ""
-	case n == 1:
-		return noun + " "
-	default:
-		return noun + "s "
+func plural(noun string, n int) string {
+	if n == 1 {
+		return noun
 	}
+	return noun + "s"
 }
 
 func not(holds bool) string {
