@@ -1,0 +1,96 @@
+package config
+
+import (
+	"math"
+	"slices"
+
+	"gopkg.in/yaml.v3"
+
+	"popferry/fetcher"
+	"popferry/targets/endpoint"
+)
+
+func accountKeys() section[fetcher.Account] {
+	first, rest := serverKeys(pop3, func(a *fetcher.Account) *endpoint.Server { return &a.Maildrop.Server })
+	keys := append(first, key[fetcher.Account]{
+		"keep", "forever", "What stays on the server after safe delivery: forever, or for how long since popferry first saw it (0d: delete at once).",
+		func(d *decoder, v value, a *fetcher.Account) { a.Keep = d.keep(v) },
+	})
+	keys = append(keys, rest...)
+	keys = append(keys,
+		key[fetcher.Account]{
+			"limits", "none", "Bounds of one pass.",
+			func(d *decoder, v value, a *fetcher.Account) {
+				limitKeys().read(d, v.Node, "limits of "+v.where, &a.Limits)
+			},
+		},
+		key[fetcher.Account]{
+			"pipelining", "auto", "auto (send commands ahead if the server says it can) or off.",
+			func(d *decoder, v value, a *fetcher.Account) { a.Maildrop.Pipelining = d.word(v, "auto", "off") },
+		},
+		key[fetcher.Account]{
+			"allow_lf", "no", "yes accepts a server that ends its lines with LF alone.",
+			func(d *decoder, v value, a *fetcher.Account) { a.Maildrop.AllowLF = d.yes(v) },
+		},
+	)
+	return section[fetcher.Account]{keys: keys, later: slices.Concat(laterServer, []string{"first_run"})}
+}
+
+func limitKeys() section[fetcher.Limits] {
+	return section[fetcher.Limits]{keys: []key[fetcher.Limits]{
+		{
+			"messages_per_run", "none", "Messages to fetch in one pass.",
+			func(d *decoder, v value, l *fetcher.Limits) { l.Messages = d.count(v, 1, math.MaxInt) },
+		},
+		{
+			"bytes_per_run", "none", "Octets to fetch in one pass.",
+			func(d *decoder, v value, l *fetcher.Limits) { l.Bytes = d.size(v) },
+		},
+		{
+			"max_size", "none", "Larger messages stay on the server.",
+			func(d *decoder, v value, l *fetcher.Limits) { l.MaxSize = d.size(v) },
+		},
+		{
+			"session_messages", "5000", "A pass that deletes logs in anew after so many, because POP3 deletes nothing before QUIT.",
+			func(d *decoder, v value, l *fetcher.Limits) { l.SessionMessages = d.count(v, 1, math.MaxInt) },
+		},
+	}}
+}
+
+// account reads one entry of accounts.
+func (d *decoder) account(name, n *yaml.Node) *fetcher.Account {
+	where := "account " + d.show(name)
+	a := &fetcher.Account{Name: name.Value, Keep: fetcher.Keep{Forever: true}}
+	a.Maildrop.Pipelining = "auto"
+	a.Limits.SessionMessages = 5000
+	f := accountKeys().read(d, n, where, a)
+	if n.Kind == yaml.MappingNode {
+		d.finishServer(pop3, name, where, f, &a.Maildrop.Server)
+	}
+	return a
+}
+
+// keep reads forever or a duration.
+func (d *decoder) keep(v value) fetcher.Keep {
+	if v.Kind == yaml.MappingNode {
+		d.fail(v.Node, "config-not-supported", "keep with days, newest or until_full is not supported by this version of popferry").
+			Hint = "Write forever or a duration: keep: 30d"
+		return fetcher.Keep{Forever: true}
+	}
+	s, ok := d.scalar(v)
+	if !ok || s == "forever" {
+		return fetcher.Keep{Forever: true}
+	}
+	if dur, ok := parseDuration(s); ok && dur <= longest {
+		return fetcher.Keep{For: dur}
+	}
+	e := d.fail(v.Node, "config-keep", "keep in %s must be forever or a duration, not %s", v.where, d.show(v.Node))
+	e.Hint = "forever (nothing is deleted), 0d (delete after safe delivery), 30d (30 days after popferry first saw it)."
+	switch {
+	case digits.MatchString(s) && s == v.Value && len(s) < 6:
+		e.Suggest = "did you mean \"" + s + "d\"?"
+	default:
+		e.Suggest = didYouMean(s, []string{"forever"})
+	}
+	return fetcher.Keep{Forever: true}
+}

@@ -1,0 +1,171 @@
+package config
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"popferry/fetcher"
+	"popferry/targets/endpoint"
+)
+
+// join looks up the names that jobs and rules mention, and checks what concerns
+// several parts of the file.
+func (d *decoder) join(t *topDraft) {
+	for _, m := range d.accountRefs {
+		d.known("account", m, t.accounts)
+	}
+	d.sameMaildrop(t)
+	usedBy := map[string]*jobDraft{}
+	used := map[string]bool{}
+	names := map[string]*jobDraft{}
+	for _, j := range t.jobs {
+		j.location = t.Location
+		for _, r := range j.from {
+			if !d.known("account", r, t.accounts) {
+				continue
+			}
+			if other := usedBy[r.name]; other != nil {
+				d.fail(r.Node, "config-account-twice", "account %s belongs to %s already (line %d)", d.show(r.Node), other.where, other.node.Line).
+					Hint = "An account belongs to one job. For several targets write  to: [a, b]  or use rules."
+				continue
+			}
+			usedBy[r.name] = j
+			if a := t.Accounts[r.name]; a != nil {
+				j.Accounts = append(j.Accounts, a)
+			}
+		}
+		for _, r := range j.to {
+			if d.known("target", r, t.targets) {
+				used[r.name] = true
+				j.Targets = append(j.Targets, r.name)
+				d.noLoop(t, j, r)
+			}
+		}
+		d.jobRules(t, j)
+		if other := names[j.Name]; other != nil {
+			d.fail(j.node, "config-duplicate-name", "%s has the same name as the job on line %d", j.where, other.node.Line).
+				Hint = "A job without name is called <from>-to-<to>. Give one of the two another  name:"
+		}
+		names[j.Name] = j
+		t.Jobs = append(t.Jobs, &j.Job)
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.accounts)) {
+		if usedBy[name] == nil {
+			d.warn(t.accounts[name], "config-unused", "account %q belongs to no job, so it is never read", name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.targets)) {
+		if !used[name] {
+			d.warn(t.targets[name], "config-unused", "target %q belongs to no job, so nothing goes there", name)
+		}
+	}
+}
+
+// jobRules gives a job its choice of rules.
+func (d *decoder) jobRules(t *topDraft, j *jobDraft) {
+	j.Rules = t.Rules
+	if !j.someRules {
+		return
+	}
+	names := []string{}
+	for _, r := range j.rules {
+		if d.known("rule", r, d.ruleNames) {
+			names = append(names, r.name)
+		}
+	}
+	if t.Rules != nil {
+		j.Rules = t.Rules.Only(names...)
+	}
+}
+
+// known reports a name that leads nowhere.
+func (d *decoder) known(what string, r ref, names map[string]*yaml.Node) bool {
+	if names[r.name] != nil {
+		return true
+	}
+	if names == nil && what != "rule" {
+		return false // the whole section is missing or broken, and that was said
+	}
+	e := d.fail(r.Node, "config-unknown-name", "there is no %s %s", what, d.show(r.Node))
+	known := slices.Sorted(maps.Keys(names))
+	e.Suggest = didYouMean(r.name, known)
+	switch {
+	case len(known) == 0:
+		e.Hint = "The file has no " + what + "s."
+	case len(known) <= 10:
+		e.Hint = "There are: " + printable(strings.Join(known, ", "))
+	}
+	return false
+}
+
+// sameMaildrop refuses two accounts that read the same maildrop: each would
+// take what the other has not seen yet for new.
+func (d *decoder) sameMaildrop(t *topDraft) {
+	first := map[string]*yaml.Node{}
+	byLine := slices.SortedFunc(maps.Keys(t.Accounts), func(a, b string) int { return t.accounts[a].Line - t.accounts[b].Line })
+	for _, name := range byLine {
+		s := &t.Accounts[name].Maildrop.Server
+		if s.Host == "" || s.User == "" {
+			continue
+		}
+		port := s.Port
+		if port == pop3.clear { // the other usual door to the same house
+			port = pop3.implicit
+		}
+		key := strings.Join([]string{hostName(s.Host), strconv.Itoa(port), strings.ToLower(s.User)}, "\x00")
+		n := t.accounts[name]
+		if other := first[key]; other != nil {
+			d.fail(n, "config-same-maildrop", "account %s reads the same maildrop as account %s (line %d)", d.show(n), d.show(other), other.Line).
+				Hint = "Remove one of the two; one account can feed several targets with  to: [a, b]"
+			continue
+		}
+		first[key] = n
+	}
+}
+
+// noLoop refuses a job that delivers into the mailbox it reads.
+func (d *decoder) noLoop(t *topDraft, j *jobDraft, r ref) {
+	target := t.Targets[r.name]
+	if target == nil {
+		return
+	}
+	for _, a := range j.Accounts {
+		if sameMailbox(a, target.Server) {
+			d.fail(r.Node, "config-loop", "target %s is the mailbox that account %q reads", d.show(r.Node), a.Name).
+				Hint = "Every message would be fetched again and again. Deliver to another mailbox."
+		}
+	}
+}
+
+// doorName is the part of a host name that tells protocols apart.
+var doorName = regexp.MustCompile(`^(secure)?(pop3?s?|imap4?s?|mail|in|incoming)[0-9]*\.`)
+
+// sameMailbox reports whether an account and a target are obviously the same
+// mailbox: the same user on the same host, or on pop.X and imap.X. On this
+// machine other than the usual ports are tunnels and test servers, which can be
+// anything, so they are not judged.
+func sameMailbox(a *fetcher.Account, s *endpoint.Server) bool {
+	from := &a.Maildrop.Server
+	usual := (from.Port == pop3.clear || from.Port == pop3.implicit) && (s.Port == imap4.clear || s.Port == imap4.implicit)
+	if from.Host == "" || s.Host == "" || isLoopback(s.Host) && !usual {
+		return false
+	}
+	host, other := hostName(from.Host), hostName(s.Host)
+	domain, otherDomain := doorName.ReplaceAllString(host, ""), doorName.ReplaceAllString(other, "")
+	if host != other && (domain != otherDomain || !strings.Contains(domain, ".")) {
+		return false
+	}
+	return mailUser(from.User, domain) == mailUser(s.User, domain)
+}
+
+// mailUser makes jane and jane@isp.example one at isp.example.
+func mailUser(user, domain string) string {
+	return strings.TrimSuffix(strings.ToLower(user), "@"+domain)
+}
+
+func hostName(h string) string { return strings.ToLower(strings.TrimSuffix(h, ".")) }

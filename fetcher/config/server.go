@@ -1,0 +1,278 @@
+package config
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"popferry/targets/endpoint"
+)
+
+// protocol is what accounts and targets differ in as servers.
+type protocol struct {
+	kind     string // "account" or "target"
+	implicit int    // port
+	clear    int    // port, for STARTTLS and for no TLS
+	hosts    string // example of a host
+	auths    []string
+}
+
+var (
+	pop3 = protocol{
+		"account", 995, 110, "pop.isp.example",
+		[]string{"auto", "apop", "scram-sha-256", "scram-sha-1", "cram-md5", "plain", "login", "user"},
+	}
+	imap4 = protocol{
+		"target", 993, 143, "imap.isp.example",
+		[]string{"auto", "scram-sha-256", "scram-sha-1", "cram-md5", "plain", "login"},
+	}
+)
+
+// laterServer are the keys of a server that only later versions know.
+var laterServer = []string{"provider", "client_cert", "client_key", "proxy", "source_ip", "oauth"}
+
+// serverKeys are the keys that accounts and targets have in common, split into
+// those that come first in every list and the others.
+func serverKeys[T any](p protocol, of func(*T) *endpoint.Server) (first, rest []key[T]) {
+	first = []key[T]{
+		{"host", "", "Name or address of the server.", func(d *decoder, v value, t *T) { of(t).Host = d.host(v) }},
+		{
+			"port", fmt.Sprintf("%d, or %d with tls: starttls or none", p.implicit, p.clear), "Port of the server.",
+			func(d *decoder, v value, t *T) { of(t).Port = d.count(v, 1, 65535) },
+		},
+		{"user", "", "Name to log in with.", func(d *decoder, v value, t *T) { of(t).User = d.text(v) }},
+		{
+			"password", "", "The password itself, best as ${VARIABLE}; exactly one of the three must be there.",
+			func(d *decoder, v value, t *T) { of(t).Password = d.password(v) },
+		},
+		{
+			"password_file", "", "A file whose first line is the password, read at every login.",
+			func(d *decoder, v value, t *T) { of(t).Password = endpoint.SecretFile(d.file(v)) },
+		},
+		{
+			"password_command", "", "A command whose first line of output is the password: a list is run as it is, a string by sh -c.",
+			func(d *decoder, v value, t *T) { of(t).Password = d.command(v) },
+		},
+	}
+	rest = []key[T]{
+		{
+			"tls", "implicit", "implicit (from the first octet), starttls (required, never optional) or none (in clear, must be written out).",
+			func(d *decoder, v value, t *T) { of(t).TLS = d.tls(v) },
+		},
+		{
+			"ca_file", "the system's authorities", "PEM file with the only authorities to trust.",
+			func(d *decoder, v value, t *T) { of(t).CAFile = d.file(v) },
+		},
+		{
+			"tls_fingerprint", "none", "SHA-256 of the only certificate to accept, as sha256:HEX; replaces the check of its chain and name.",
+			func(d *decoder, v value, t *T) { of(t).Fingerprint = d.fingerprint(v) },
+		},
+		{
+			"tls_server_name", "host", "Name that the certificate must have.",
+			func(d *decoder, v value, t *T) { of(t).ServerName = d.host(v) },
+		},
+		{
+			"auth", "auto", "How to log in: " + strings.Join(p.auths, ", ") + ".",
+			func(d *decoder, v value, t *T) { of(t).Auth = d.word(v, p.auths...) },
+		},
+		{
+			"timeout", "60s", "How long a server may stand still before it is given up.",
+			func(d *decoder, v value, t *T) { of(t).Timeout = d.duration(v, time.Second, time.Hour) },
+		},
+	}
+	return first, rest
+}
+
+// finishServer fills in defaults and checks what depends on several keys. n is
+// the name of the account or target.
+func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields, s *endpoint.Server) {
+	if !f.has("host") {
+		d.fail(n, "config-missing-key", "%s has no host", where).Hint = "Add:  host: " + p.hosts
+	}
+	if !f.has("user") {
+		d.fail(n, "config-missing-key", "%s has no user", where).Hint = "Add:  user: jane@isp.example"
+	}
+	d.onePassword(n, where, f)
+	if !f.has("port") {
+		s.Port = p.clear
+		if s.TLS == endpoint.Implicit {
+			s.Port = p.implicit
+		}
+	}
+	if !f.has("auth") {
+		s.Auth = "auto"
+	}
+	if !f.has("timeout") {
+		s.Timeout = time.Minute
+	}
+	if s.TLS == endpoint.Plain {
+		for _, k := range []string{"ca_file", "tls_fingerprint", "tls_server_name"} {
+			if v, ok := f[k]; ok {
+				d.fail(v.Node, "config-conflict", "%s in %s has no effect with tls: none", k, where)
+			}
+		}
+		if !isLoopback(s.Host) && s.Host != "" {
+			d.warn(f.or("tls", n), "config-clear-text", "%s sends passwords and mail over the network unencrypted", where).
+				Hint = "Use tls: implicit or tls: starttls if the server has it."
+		}
+	}
+	if v, ok := f["ca_file"]; ok && f.has("tls_fingerprint") {
+		d.fail(v.Node, "config-conflict", "ca_file in %s has no effect beside tls_fingerprint", where).
+			Hint = "Keep one of the two."
+	}
+	switch v := f.or("port", n); {
+	case s.TLS == endpoint.Implicit && s.Port == p.clear:
+		d.warn(v, "config-port", "port %d in %s is for tls: starttls; implicit TLS is on %d", s.Port, where, p.implicit)
+	case s.TLS != endpoint.Implicit && s.Port == p.implicit:
+		d.warn(v, "config-port", "port %d in %s is for tls: implicit; tls: %s is on %d", s.Port, where, s.TLS, p.clear)
+	}
+}
+
+// onePassword demands exactly one of the three ways to give a password.
+func (d *decoder) onePassword(n *yaml.Node, where string, f fields) {
+	var first string
+	for _, k := range []string{"password", "password_file", "password_command"} {
+		switch v, ok := f[k]; {
+		case !ok:
+		case first == "":
+			first = k
+		default:
+			d.fail(v.Node, "config-conflict", "%s has both %s and %s", where, first, k).Hint = "Keep one of the two."
+		}
+	}
+	if first == "" {
+		d.fail(n, "config-missing-key", "%s has no password", where).
+			Hint = "Add one of:  password: ${NAME}   password_file: FILE   password_command: [COMMAND, ARGUMENT]"
+	}
+}
+
+// password reads a secret. Nothing of it may come into an error.
+func (d *decoder) password(v value) endpoint.Secret {
+	s := d.text(v)
+	if s == "" {
+		return endpoint.Secret{}
+	}
+	if v.Style == 0 && v.LineComment != "" && !strings.Contains(v.Value, "${") {
+		d.warn(v.Node, "config-comment", "password in %s ends before the #; what follows is a comment", v.where).
+			Hint = "If the # belongs to it, put the password in quotes."
+	}
+	if !strings.Contains(v.Value, "${") {
+		d.inline = append(d.inline, v)
+	}
+	return endpoint.SecretValue(s)
+}
+
+// command reads a command: a list is argv, a string goes through sh -c.
+func (d *decoder) command(v value) endpoint.Secret {
+	if v.Kind == yaml.ScalarNode {
+		s, ok := d.scalar(v)
+		if ok && strings.TrimSpace(s) == "" {
+			d.fail(v.Node, "config-no-value", "%s in %s is empty", v.key, v.where)
+		}
+		return endpoint.SecretCommand("sh", "-c", s)
+	}
+	if v.Kind != yaml.SequenceNode || len(v.Content) == 0 {
+		d.fail(v.Node, "config-wrong-type", "%s in %s must be a command: a string or a list of words", v.key, v.where).
+			Hint = "For example:  password_command: [pass, show, isp]"
+		return endpoint.Secret{}
+	}
+	var argv []string
+	for _, e := range d.list(v) {
+		s, ok := d.scalar(e)
+		if ok && (strings.ContainsRune(s, 0) || s == "" && len(argv) == 0) {
+			d.fail(e.Node, "config-no-value", "%s in %s cannot be run", v.key, v.where)
+		}
+		argv = append(argv, s)
+	}
+	return endpoint.SecretCommand(argv...)
+}
+
+// tls reads how a connection is encrypted.
+func (d *decoder) tls(v value) endpoint.TLS {
+	words := []string{endpoint.Implicit.String(), endpoint.StartTLS.String(), endpoint.Plain.String()}
+	errs := len(d.errs)
+	i := max(0, slices.Index(words, d.word(v, words...)))
+	if len(d.errs) > errs && d.errs[errs].Code == "config-word" {
+		switch strings.ToLower(v.Value) {
+		case "no", "off", "false":
+			d.errs[errs].Suggest = "to send everything in clear, write none"
+		case "yes", "on", "true":
+			d.errs[errs].Suggest = "write implicit or starttls"
+		}
+	}
+	return endpoint.TLS(i)
+}
+
+// file reads the name of a file that must exist when it is needed; Check looks.
+func (d *decoder) file(v value) string {
+	p := d.path(v)
+	if p != "" {
+		d.files = append(d.files, mentioned{v, p})
+	}
+	return p
+}
+
+// fingerprint reads sha256: and 64 hexadecimal digits; colons between them, as
+// openssl prints them, are fine.
+func (d *decoder) fingerprint(v value) []byte {
+	s := d.text(v)
+	if s == "" {
+		return nil
+	}
+	digest, ok := strings.CutPrefix(strings.ToLower(s), "sha256:")
+	sum, err := hex.DecodeString(strings.ReplaceAll(digest, ":", ""))
+	if !ok || err != nil || len(sum) != 32 {
+		d.fail(v.Node, "config-fingerprint", "%s in %s must be sha256: and 64 hexadecimal digits", v.key, v.where).
+			Hint = "openssl x509 -noout -fingerprint -sha256 -in CERTIFICATE prints them."
+		return nil
+	}
+	return sum
+}
+
+var (
+	hostText = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$`)
+	hostPort = regexp.MustCompile(`^\[?([^\[\]]+?)\]?:([0-9]+)$`)
+)
+
+// host reads the name or address of a server: no URL, no port, no brackets.
+func (d *decoder) host(v value) string {
+	s := d.text(v)
+	if s == "" {
+		return ""
+	}
+	if _, err := netip.ParseAddr(s); err == nil {
+		return s
+	}
+	if hostText.MatchString(s) && len(s) <= 253 {
+		return s
+	}
+	e := d.fail(v.Node, "config-host", "%s in %s must be the name of a server, not %s", v.key, v.where, d.show(v.Node))
+	switch {
+	case strings.Contains(s, "://"):
+		e.Hint = "No URL: host holds the name alone; the port goes to port, the user to user."
+	case hostPort.MatchString(s):
+		e.Hint = "The port goes to a key of its own, port."
+	case strings.HasPrefix(s, "["):
+		e.Hint = "An IPv6 address is written without brackets, in quotes."
+	case strings.ContainsFunc(s, func(r rune) bool { return r > 0x7f }):
+		e.Hint = "A name with other than ASCII letters is written in its xn-- form."
+	case strings.Contains(s, "@"):
+		e.Hint = "An address goes to user; host is the server's name, such as " + pop3.hosts
+	}
+	return ""
+}
+
+// isLoopback reports whether host is this machine.
+func isLoopback(host string) bool {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.IsLoopback()
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}

@@ -1,0 +1,118 @@
+package config
+
+import (
+	"slices"
+
+	"gopkg.in/yaml.v3"
+
+	"popferry/targets"
+	"popferry/targets/endpoint"
+	"popferry/targets/imap"
+)
+
+// Target is one checked target section.
+type Target struct {
+	Name   string
+	Type   string           // "imap"
+	Server *endpoint.Server // part of Config; to show, not to change
+	Config targets.Config
+}
+
+// laterTarget are the keys of targets that only later versions know.
+var laterTarget = []string{"rate", "dedupe", "recipient", "sender", "helo", "on_ambiguous", "path"}
+
+func imapKeys() section[imap.Config] {
+	first, rest := serverKeys(imap4, func(c *imap.Config) *endpoint.Server { return &c.Server })
+	keys := append([]key[imap.Config]{
+		{"type", "imap", "Kind of target: imap.", func(*decoder, value, *imap.Config) {}}, // read by target
+	}, first...)
+	keys = append(keys,
+		key[imap.Config]{
+			"folder", "INBOX", "Where a message goes when no rule says otherwise; / separates levels.",
+			func(d *decoder, v value, c *imap.Config) { c.Folder = d.text(v) },
+		},
+		key[imap.Config]{
+			"create_folders", "yes", "yes creates missing folders.",
+			func(d *decoder, v value, c *imap.Config) { c.CreateFolders = d.yes(v) },
+		},
+		key[imap.Config]{
+			"subscribe", "yes", "yes subscribes the folders that were created.",
+			func(d *decoder, v value, c *imap.Config) { c.Subscribe = d.yes(v) },
+		},
+		key[imap.Config]{
+			"flags", "none", "Flags of every message: seen, flagged, answered, draft, keywords.",
+			func(d *decoder, v value, c *imap.Config) { c.Flags = d.flags(v) },
+		},
+		key[imap.Config]{
+			"date", "received", "The INTERNALDATE: received (top Received, then Date, then now), header (Date, then Received, then now) or now.",
+			func(d *decoder, v value, c *imap.Config) { c.Date = d.date(v) },
+		},
+		key[imap.Config]{
+			"connections", "2 if the server has LITERAL+, else 8", "Connections at most.",
+			func(d *decoder, v value, c *imap.Config) { c.Connections = d.count(v, 1, 100) },
+		},
+	)
+	return section[imap.Config]{keys: append(keys, rest...), later: slices.Concat(laterServer, laterTarget)}
+}
+
+// target reads one entry of targets. It is nil when its type is not known: its
+// other keys would only be reported for the wrong reason.
+func (d *decoder) target(name, n *yaml.Node) *Target {
+	where := "target " + d.show(name)
+	if kind := lookup(n, "type"); kind != nil && !d.isIMAP(value{Node: kind, key: "type", where: where}) {
+		return nil
+	}
+	c := &imap.Config{Folder: "INBOX", CreateFolders: true, Subscribe: true, Date: imap.DateReceived}
+	f := imapKeys().read(d, n, where, c)
+	if n.Kind == yaml.MappingNode {
+		d.finishServer(imap4, name, where, f, &c.Server)
+	}
+	return &Target{Name: name.Value, Type: "imap", Server: &c.Server, Config: c}
+}
+
+// isIMAP reads the type of a target.
+func (d *decoder) isIMAP(v value) bool {
+	var ok bool
+	if v.Node, ok = d.follow(v.Node); !ok || isNull(v.Node) {
+		return true // null is reported with the other keys
+	}
+	s, ok := d.scalar(v)
+	switch {
+	case !ok:
+		return false
+	case s == "imap":
+		return true
+	case slices.Contains([]string{"smtp", "lmtp", "maildir"}, s):
+		d.fail(v.Node, "config-not-supported", "type %s in %s is not supported by this version of popferry", s, v.where).
+			Hint = "This version delivers to imap."
+	default:
+		e := d.fail(v.Node, "config-word", "type in %s cannot be %s", v.where, d.show(v.Node))
+		e.Suggest = didYouMean(s, []string{"imap"})
+		e.Hint = "Words allowed here: imap"
+	}
+	return false
+}
+
+// lookup returns the value of a key of mapping n; nil if there is none.
+func lookup(n *yaml.Node, key string) *yaml.Node {
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+func (d *decoder) date(v value) imap.DatePolicy {
+	switch d.word(v, "received", "header", "now") {
+	case "header":
+		return imap.DateHeader
+	case "now":
+		return imap.DateNow
+	default:
+		return imap.DateReceived
+	}
+}
