@@ -75,7 +75,8 @@ type Finder interface {
 	// leaves out those whose UID is claimed (protocol: two identical messages
 	// need two copies). The result has one entry for each of want, in order;
 	// Found.UID is 0 and Found.OK false where no copy was found. It first waits
-	// for this process's own commands on that folder to end.
+	// for this process's own commands on that folder to end, and for as long as a
+	// server may take to store what it had received when a connection broke.
 	Find(ctx context.Context, folder string, since Mark, want []Wanted, claimed func(uid uint32) bool) ([]Found, error)
 }
 
@@ -109,6 +110,7 @@ type Finding struct {
 	Level string // "ok", "warn" or "fail"
 	Text  string
 	Hint  string
+	Err   error // of "fail", what Text was made from; nil if there was none
 }
 
 // Config is one checked target section. The switch over its kind stands where
