@@ -190,10 +190,7 @@ func (c *conn) appendLocked(cmd *command) error {
 			return err
 		}
 		if err := c.body(j); err != nil {
-			var body *bodyError
-			if errors.As(err, &body) {
-				cmd.bad = i
-			}
+			cmd.bad = i
 			return err
 		}
 	}

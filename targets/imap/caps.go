@@ -11,7 +11,7 @@ type caps map[string]bool
 
 func parseCaps(list string) caps {
 	cs := caps{}
-	for _, w := range strings.Fields(list) {
+	for w := range strings.FieldsSeq(list) {
 		cs[strings.ToUpper(w)] = true
 	}
 	return cs

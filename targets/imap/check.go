@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/dustin/go-humanize"
 	"github.com/emersion/go-imap/v2"
 
 	"popferry/targets"
@@ -35,7 +34,7 @@ func (t *Target) Check(ctx context.Context) ([]targets.Finding, error) {
 }
 
 func (t *Target) loginFinding(err error) targets.Finding {
-	f := targets.Finding{Level: "fail", Text: err.Error()}
+	f := targets.Finding{Level: "fail", Text: err.Error(), Err: err}
 	var dial *endpoint.Error
 	var refused *targets.Error
 	switch {
@@ -65,7 +64,7 @@ func (t *Target) abilities(c *conn) []targets.Finding {
 	}
 	if limit, _ := c.caps.appendLimit(); limit > 0 {
 		list = append(list, targets.Finding{
-			Level: "ok", Text: "takes messages up to " + humanize.IBytes(uint64(limit)),
+			Level: "ok", Text: "takes messages up to " + octets(limit),
 		})
 	}
 	return list
@@ -116,11 +115,22 @@ func (t *Target) quotaFinding(c *conn) (targets.Finding, bool) {
 			continue
 		}
 		f := targets.Finding{Level: "ok", Text: fmt.Sprintf("uses %s of %s",
-			humanize.IBytes(uint64(s.Usage)<<10), humanize.IBytes(uint64(s.Limit)<<10))}
+			octets(s.Usage<<10), octets(s.Limit<<10))}
 		if s.Usage >= s.Limit/10*9 {
 			f.Level, f.Hint = "warn", "When the mailbox is full, messages stay in the maildrop until there is room."
 		}
 		return f, true
 	}
 	return targets.Finding{}, false
+}
+
+// octets writes a size as sizes are written in the configuration.
+func octets(n int64) string {
+	switch {
+	case n >= 10<<30:
+		return fmt.Sprintf("%dG", n>>30)
+	case n >= 10<<20:
+		return fmt.Sprintf("%dM", n>>20)
+	}
+	return fmt.Sprintf("%dK", n>>10)
 }

@@ -301,9 +301,8 @@ func (t *Target) wrap(op string, err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, errTargetClosed):
 		return &targets.Error{Op: op, Err: err}
 	}
-	var dial *endpoint.Error
-	if errors.As(err, &dial) {
-		return &targets.Error{Fault: targets.Down, Op: "connect", Err: err}
+	if _, ok := errors.AsType[*endpoint.Error](err); ok {
+		op = "connect"
 	}
 	return &targets.Error{Fault: targets.Down, Op: op, Err: err}
 }

@@ -12,6 +12,7 @@ import (
 // DatePolicy chooses a message's INTERNALDATE.
 type DatePolicy int
 
+// Where a message says nothing usable, the next is taken.
 const (
 	DateReceived DatePolicy = iota // top Received, else Date, else now
 	DateHeader                     // Date, else Received, else now

@@ -1,0 +1,166 @@
+package imap
+
+import (
+	"context"
+	"slices"
+)
+
+// mostLocked is how many connections there may be. Until a first one has logged in
+// it is not known what they are good for.
+func (t *Target) mostLocked() int {
+	n := connsAsking
+	switch {
+	case t.facts == nil:
+		return 1
+	case t.cfg.Connections > 0:
+		n = t.cfg.Connections
+	case t.facts.caps.literalPlus():
+		n = connsPlus
+	}
+	if t.refused > 0 {
+		n = min(n, t.refused)
+	}
+	return n
+}
+
+// growLocked dials one more connection where one would help: none is there, or
+// messages wait and all writers are busy. needed says that somebody waits for a
+// connection whatever the queue says.
+func (t *Target) growLocked(needed bool) {
+	have := len(t.conns) + t.dialing
+	if t.closed || have >= t.mostLocked() {
+		return
+	}
+	if have > 0 && !needed {
+		threshold := growAt
+		if !t.facts.caps.literalPlus() {
+			threshold = 1 + t.dialing
+		}
+		if t.waiting < threshold || slices.ContainsFunc(t.conns, func(c *conn) bool { return c.slot.parked && c.slot.commands == 0 }) {
+			return
+		}
+	}
+	if have == 0 && !needed && t.waiting == 0 {
+		return
+	}
+	t.dialing++
+	t.wg.Go(t.dial)
+}
+
+// dial adds a connection to the pool and writes on it until it ends.
+func (t *Target) dial() {
+	c, err := t.connect(t.ctx)
+	t.mu.Lock()
+	t.dialing--
+	switch {
+	case err != nil:
+		t.dialErr, t.dialFails = err, t.dialFails+1
+		if t.refused = len(t.conns); t.refused == 0 {
+			t.failQueuesLocked(err)
+		}
+	case t.closed:
+		c.fail(errTargetClosed)
+	default:
+		t.conns = append(t.conns, c)
+	}
+	t.notify()
+	t.mu.Unlock()
+	if err == nil {
+		t.write(c)
+	}
+}
+
+// failQueuesLocked gives everything that waits the error: there is no
+// connection and none can be made.
+func (t *Target) failQueuesLocked(err error) {
+	for _, f := range t.ready {
+		for _, j := range f.queue {
+			j.queued = false
+			j.done <- result{cmd: &command{err: err}}
+		}
+		f.queue = nil
+	}
+	t.ready, t.waiting = nil, 0
+}
+
+// connLost takes a connection out of the pool when it has ended.
+func (t *Target) connLost(c *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.conns = slices.DeleteFunc(t.conns, func(o *conn) bool { return o == c })
+	t.refused = 0 // there may be a free place at the server now
+	if t.waiting > 0 {
+		t.growLocked(false)
+	}
+	t.notify()
+}
+
+// acquire returns a connection for a question or two; others use it at the same
+// time. With lease it is the caller's alone, with nothing outstanding, until
+// release.
+func (t *Target) acquire(ctx context.Context, lease bool) (*conn, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fails := t.dialFails
+	var mine *conn // leased, and still answering what it was asked before
+	for {
+		if t.closed {
+			return nil, errTargetClosed
+		}
+		if mine != nil && !mine.usable() {
+			mine.slot.leased, mine = false, nil
+		}
+		if mine == nil {
+			if best := t.bestLocked(); best != nil && !lease {
+				return best, nil
+			} else if best != nil {
+				mine = best
+				mine.slot.leased = true
+			}
+		}
+		if mine != nil && mine.slot.commands == 0 {
+			return mine, nil
+		}
+		if mine == nil {
+			t.growLocked(true)
+			if len(t.conns)+t.dialing == 0 || t.dialFails > fails && len(t.conns) == 0 {
+				return nil, t.dialErr
+			}
+		}
+		ch := t.changed()
+		t.mu.Unlock()
+		select {
+		case <-ch:
+			t.mu.Lock()
+		case <-ctx.Done():
+			t.mu.Lock()
+			if mine != nil {
+				mine.slot.leased = false
+				t.notify()
+			}
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// bestLocked is the usable connection with the least to do.
+func (t *Target) bestLocked() *conn {
+	var best *conn
+	for _, c := range t.conns {
+		if !c.slot.leased && c.usable() && (best == nil || c.slot.commands < best.slot.commands) {
+			best = c
+		}
+	}
+	return best
+}
+
+// release ends a lease.
+func (t *Target) release(c *conn) {
+	c.wmu.Lock()
+	c.examined = nil // go-imap has selected something else
+	c.wmu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.slot.leased = false
+	t.notify()
+}
