@@ -1,0 +1,250 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"popferry/fetcher/state"
+	"popferry/targets"
+	"popferry/targets/endpoint"
+)
+
+// deliveryCharges is how often a message may be refused before it is held.
+const deliveryCharges = 3
+
+// sink is a target as one pass sees it.
+type sink struct {
+	name   string
+	target targets.Target
+	finder targets.Finder // nil if uncertain deliveries cannot be looked up
+
+	mu      sync.Mutex
+	down    error            // it takes nothing more in this pass
+	blocked map[string]error // box → why nothing goes there until it was searched
+}
+
+func newSink(name string, t targets.Target) *sink {
+	s := &sink{name: name, target: t, blocked: map[string]error{}}
+	s.finder, _ = t.(targets.Finder)
+	return s
+}
+
+func (s *sink) downErr() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.down
+}
+
+// closed says why nothing may go to box now, nil if it may.
+func (s *sink) closed(box string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down != nil {
+		return s.down
+	}
+	return s.blocked[box]
+}
+
+// shut notes a fault that concerns more than one message.
+func (s *sink) shut(box string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch targets.FaultOf(err) {
+	case targets.Down:
+		if s.down == nil {
+			s.down = err
+		}
+	case targets.Unsure:
+		s.blocked[box] = err
+	}
+}
+
+// deliver hands one message to all its targets and records each outcome.
+func (p *pass) deliver(ctx context.Context, l *letter) {
+	var errs []error
+	for i := range l.parts {
+		part := &l.parts[i]
+		if part.Status == state.DeliveryDelivered {
+			continue
+		}
+		err := p.deliverPart(ctx, l, part)
+		if p.dead() != nil {
+			return
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	p.settle(l, errors.Join(errs...))
+}
+
+// deliverPart makes one copy. The order of its steps is the protocol: the
+// intent is on disk before an octet leaves, the outcome before it counts.
+func (p *pass) deliverPart(ctx context.Context, l *letter, part *part) error {
+	s := p.sinks[part.Target]
+	if s == nil {
+		return fmt.Errorf("target %q, chosen by an earlier pass, is not in job %q any more", part.Target, p.job.Name)
+	}
+	if err := s.downErr(); err != nil {
+		return err
+	}
+	mark, err := p.mark(ctx, s, part)
+	if err != nil {
+		return p.notSent(ctx, l, part, s, "", err)
+	}
+	// Recovery of the same folder, by a pass over another account, must not see
+	// this copy before its UID is on disk: it would take it for an unclaimed one.
+	gate := p.f.gate(s.name, mark.Folder)
+	gate.RLock()
+	defer gate.RUnlock()
+	if err := s.closed(mark.Folder); err != nil {
+		return err
+	}
+	var ch []state.Change
+	if !l.routed {
+		ch = append(ch, state.Routed{Message: l.msg, Deliveries: deliveries(l.parts)})
+	}
+	ch = append(ch, state.Intent{
+		Message: part.Message, N: part.N, Box: mark.Folder,
+		UIDValidity: mark.UIDValidity, UIDNext: mark.UIDNext, At: p.f.now(),
+	})
+	if err := p.put(ctx, ch...); err != nil {
+		return err
+	}
+	l.routed = true
+	rc, err := s.target.Deliver(ctx, &l.message, part.dest)
+	if err != nil {
+		return p.notSent(ctx, l, part, s, mark.Folder, err)
+	}
+	// Not under ctx: the copy exists, and a record of it must, too.
+	err = p.put(context.WithoutCancel(ctx), state.Delivered{
+		Message: part.Message, N: part.N, Box: mark.Folder,
+		UIDValidity: rc.UIDValidity, UID: rc.UID, Existed: rc.Existed, Reply: rc.Reply, At: p.f.now(),
+	})
+	if err == nil {
+		p.arrived(l, part, rc)
+	}
+	return err
+}
+
+// mark readies the folder. A folder that the target does not want (its name, no
+// permission) is replaced by the target's own, so that mail is not held up by a
+// rule.
+func (p *pass) mark(ctx context.Context, s *sink, part *part) (targets.Mark, error) {
+	if s.finder == nil {
+		return targets.Mark{Folder: part.dest.Folder}, nil
+	}
+	m, err := s.finder.Mark(ctx, part.dest.Folder)
+	if targets.FaultOf(err) != targets.Refused || part.dest.Folder == "" || err == nil {
+		return m, err
+	}
+	p.warn(fmt.Sprintf("%s does not take the folder %q; using its own: %v", s.name, part.dest.Folder, err))
+	part.dest.Folder = ""
+	return s.finder.Mark(ctx, "")
+}
+
+// notSent records the outcome of a delivery that did not succeed.
+func (p *pass) notSent(ctx context.Context, l *letter, part *part, s *sink, box string, err error) error {
+	fault := targets.FaultOf(err)
+	s.shut(box, err)
+	if box == "" {
+		return err // no intent was written, so there is nothing to settle
+	}
+	if fault == targets.Unsure {
+		// The intent stays: it is looked up before anything else goes there.
+		l.unsure = true
+		p.mu.Lock()
+		p.unsure++
+		p.mu.Unlock()
+		return err
+	}
+	failed := state.Failed{
+		Message: part.Message, N: part.N, Class: fault.String(), Reply: err.Error(),
+		Uncharge: fault != targets.Refused, At: p.f.now(),
+	}
+	var te *targets.Error
+	if errors.As(err, &te) && te.After > 0 {
+		failed.NextTry = p.f.now().Add(te.After)
+	}
+	ch := []state.Change{failed}
+	part.Attempts++
+	if fault == targets.Refused && part.Attempts >= deliveryCharges {
+		ch = append(ch, p.quarantine(l.msg, err.Error()))
+		l.quarantined = true
+	}
+	if perr := p.put(context.WithoutCancel(ctx), ch...); perr != nil {
+		return perr
+	}
+	return err
+}
+
+// pauses are how long a held message waits for its next try.
+var pauses = []time.Duration{time.Hour, 24 * time.Hour, 7 * 24 * time.Hour}
+
+// quarantine holds a message that failed too often. It stays on the maildrop,
+// is never deleted, and is tried again after growing pauses.
+func (p *pass) quarantine(m *state.Message, why string) state.Change {
+	now := p.f.now()
+	n := min(m.Holds, len(pauses)-1)
+	return state.Quarantined{Message: m.ID, Note: why, NextTry: now.Add(pauses[n]), At: now}
+}
+
+// arrived counts one copy that is at its target and on record.
+func (p *pass) arrived(l *letter, part *part, rc targets.Receipt) {
+	part.Status = state.DeliveryDelivered
+	folder := rc.Folder
+	kind := Delivered
+	if rc.Existed {
+		kind = Duplicate
+	}
+	p.countFolder(part.Target, folder)
+	if rc.Existed {
+		p.mu.Lock()
+		p.report.Duplicate++
+		p.mu.Unlock()
+	}
+	e := l.event(kind)
+	e.Target, e.Folder, e.Rule = part.Target, folder, part.Rule
+	p.emit(e)
+}
+
+func (p *pass) countFolder(target, folder string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.report.Folders[target] == nil {
+		p.report.Folders[target] = map[string]int{}
+	}
+	p.report.Folders[target][folder]++
+}
+
+// settle counts a message after its deliveries. One that is unsure counts when
+// it was looked up.
+func (p *pass) settle(l *letter, err error) {
+	switch {
+	case err == nil:
+		p.mu.Lock()
+		p.report.Delivered++
+		p.safe = append(p.safe, l.item)
+		p.mu.Unlock()
+	case l.unsure:
+		p.log.Warn("the delivery was interrupted and will be looked up", "uidl", endpoint.Printable(l.UIDL, 80), "err", err)
+	default:
+		e := l.event(Failed)
+		if l.quarantined {
+			e.Kind = Held
+		}
+		e.Err = err
+		p.setback(l.item, e)
+	}
+}
+
+func deliveries(parts []part) []state.Delivery {
+	out := make([]state.Delivery, len(parts))
+	for i := range parts {
+		out[i] = parts[i].Delivery
+	}
+	return out
+}

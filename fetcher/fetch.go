@@ -1,0 +1,244 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"sync"
+
+	"popferry/fetcher/maildrop"
+	"popferry/fetcher/state"
+	"popferry/rules"
+)
+
+const (
+	// workers is how many messages are in hand at once. They only wait: several
+	// batches in flight over a slow line need as many messages.
+	workers = 512
+	// window is how many attempts are counted in one transaction, and so how
+	// many messages are suspects after a crash.
+	window = 256
+)
+
+// fetch downloads items and delivers them, and returns when all of them have an
+// outcome on disk. The error says why the maildrop's connection was lost; nil
+// says it can go on. ctx stops new downloads, dctx ends what is under way.
+func (p *pass) fetch(ctx, dctx context.Context, conn *maildrop.Conn, items []item) (lost error) {
+	p.safe = nil
+	if len(items) == 0 {
+		return nil
+	}
+	recorded, err := p.recorded(dctx, items)
+	if err != nil {
+		return err
+	}
+	var (
+		wg   sync.WaitGroup
+		room = make(chan struct{}, workers)
+		next int
+	)
+	asked := &asked{p: p, items: items}
+	for inc := range conn.Retrieve(ctx, asked.entries(dctx)) {
+		it := items[next]
+		next++
+		var l *letter
+		if l, lost = p.receive(dctx, it, inc, recorded[it.msg.ID]); lost != nil {
+			break
+		}
+		if l == nil {
+			continue
+		}
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			defer l.body.release()
+			p.deliver(dctx, l)
+		})
+	}
+	wg.Wait()
+	if asked.counted > next && p.dead() == nil {
+		// Counted, but never begun: no attempt.
+		_ = p.put(dctx, state.Unfetched{Messages: ids(items[next:asked.counted])})
+	}
+	return lost
+}
+
+// asked hands the messages to fetch to the connection, and counts the attempt
+// of each on disk before it does.
+type asked struct {
+	p       *pass
+	items   []item
+	counted int // items whose attempt is on disk
+}
+
+func (a *asked) entries(ctx context.Context) iter.Seq[maildrop.Entry] {
+	return func(yield func(maildrop.Entry) bool) {
+		for i, it := range a.items {
+			if a.p.nowhereToGo() {
+				return
+			}
+			if i == a.counted {
+				n := min(window, len(a.items)-i)
+				if a.p.put(ctx, state.Fetching{Messages: ids(a.items[i : i+n])}) != nil {
+					return
+				}
+				a.counted += n
+			}
+			if !yield(it.Entry) {
+				return
+			}
+		}
+	}
+}
+
+// recorded returns the deliveries that earlier passes decided for items.
+func (p *pass) recorded(ctx context.Context, items []item) (map[int64][]state.Delivery, error) {
+	var routed []int64
+	for _, it := range items {
+		if it.msg.Status == state.StatusRouted || it.msg.Status == state.StatusQuarantined {
+			routed = append(routed, it.msg.ID)
+		}
+	}
+	if len(routed) == 0 {
+		return nil, nil
+	}
+	ds, err := p.f.State.Deliveries(ctx, routed...)
+	byMessage := make(map[int64][]state.Delivery)
+	for _, d := range ds {
+		byMessage[d.Message] = append(byMessage[d.Message], d)
+	}
+	return byMessage, err
+}
+
+// nowhereToGo reports whether fetching more makes no sense in this pass.
+func (p *pass) nowhereToGo() bool {
+	if p.dead() != nil {
+		return true
+	}
+	for _, s := range p.sinks {
+		if s.downErr() == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// receive takes in one message. It returns nil, nil when there is nothing to
+// deliver, and an error when the connection is of no more use.
+func (p *pass) receive(ctx context.Context, it item, inc maildrop.Incoming, recorded []state.Delivery) (*letter, error) {
+	if inc.Err != nil {
+		return nil, p.notFetched(ctx, it, inc.Err)
+	}
+	b, err := p.f.bodies().take(ctx, inc.Body, it.Size)
+	switch {
+	case errors.Is(err, errSpoolFull):
+		// Other messages still fit. What is left of this one is drained by the
+		// connection.
+		_ = p.put(ctx, state.MessageFailed{Message: it.msg.ID, Class: "spool", Reply: err.Error(), Uncharge: true})
+		p.setback(it, Event{Kind: Failed, UIDL: it.UIDL, Octets: it.Size, Err: err})
+		return nil, nil
+	case err != nil:
+		return nil, p.notFetched(ctx, it, err)
+	}
+	p.fetched.Add(1)
+	p.octets.Add(b.octets)
+	p.mu.Lock()
+	p.report.New++
+	p.report.Bytes += b.octets
+	p.mu.Unlock()
+	l := p.open(it, b, recorded)
+	switch l.action {
+	case rules.Skip:
+		p.skipped(ctx, l)
+	case rules.Drop:
+		p.dropped(ctx, l)
+	}
+	if len(l.parts) == 0 {
+		b.release()
+		return nil, nil
+	}
+	return l, nil
+}
+
+// notFetched records that a message could not be read, and returns an error if
+// the connection is of no more use.
+func (p *pass) notFetched(ctx context.Context, it item, err error) error {
+	var me *maildrop.Error
+	if !errors.As(err, &me) || me.Kind == maildrop.Lost || me.Kind == maildrop.Botched {
+		// The attempt stays counted: a message that breaks the connection every
+		// time must not stop the others for ever.
+		return err
+	}
+	lost := !maildrop.Usable(err) // it did not end
+	charge := !maildrop.Temporary(err)
+	e := Event{Kind: Failed, UIDL: it.UIDL, Octets: it.Size, Err: err}
+	ch := []state.Change{state.MessageFailed{Message: it.msg.ID, Class: "fetch", Reply: err.Error(), Uncharge: !charge}}
+	if charge && it.msg.Fetches+1 >= fetchCharges {
+		ch = append(ch, p.quarantine(it.msg, err.Error()))
+		e.Kind = Held
+	}
+	if perr := p.put(ctx, ch...); perr != nil {
+		return perr
+	}
+	p.setback(it, e)
+	if lost {
+		return err
+	}
+	return nil
+}
+
+// skipped leaves a message that a rule wants left alone.
+func (p *pass) skipped(ctx context.Context, l *letter) {
+	_ = p.put(ctx, state.Unfetched{Messages: []int64{l.msg.ID}})
+	p.mu.Lock()
+	p.report.Skipped++
+	p.tried[l.msg.ID] = true
+	p.mu.Unlock()
+	e := l.event(Skipped)
+	e.Reason = "rule " + l.rule
+	p.emit(e)
+}
+
+// dropped remembers a message that a rule does not want.
+func (p *pass) dropped(ctx context.Context, l *letter) {
+	if p.put(ctx, state.Dropped{Message: l.msg, Rule: l.rule, At: p.f.now()}) != nil {
+		return
+	}
+	p.mu.Lock()
+	p.report.Dropped++
+	p.safe = append(p.safe, l.item)
+	p.mu.Unlock()
+	e := l.event(Dropped)
+	e.Reason = "rule " + l.rule
+	p.emit(e)
+}
+
+// setback counts a message that was not delivered and is not tried again in
+// this pass. e says whether it is Failed, so the next pass tries, or Held.
+func (p *pass) setback(it item, e Event) {
+	p.mu.Lock()
+	if e.Kind == Held {
+		p.report.Held++
+	} else {
+		p.report.Failed++
+	}
+	p.tried[it.msg.ID] = true
+	p.mu.Unlock()
+	p.emit(e)
+}
+
+func entries(items []item) []maildrop.Entry {
+	out := make([]maildrop.Entry, len(items))
+	for i, it := range items {
+		out[i] = it.Entry
+	}
+	return out
+}
+
+func ids(items []item) []int64 {
+	out := make([]int64, len(items))
+	for i, it := range items {
+		out[i] = it.msg.ID
+	}
+	return out
+}

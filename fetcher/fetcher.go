@@ -1,0 +1,220 @@
+package fetcher
+
+import (
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"popferry/fetcher/maildrop"
+	"popferry/fetcher/state"
+	"popferry/rules"
+	"popferry/targets"
+)
+
+// Account is one POP3 maildrop to fetch from. It is read-only once in use.
+type Account struct {
+	Name     string
+	Maildrop maildrop.Config
+	Keep     Keep
+	Limits   Limits
+}
+
+// Keep says how long a message stays on the maildrop after it was delivered
+// safely to every target.
+type Keep struct {
+	Forever bool
+	For     time.Duration // since popferry first saw it; 0 deletes at once
+}
+
+// Limits bound one pass over an account; zero fields do not.
+type Limits struct {
+	Messages        int   // fetched in one pass
+	Bytes           int64 // octets fetched in one pass, by LIST
+	MaxSize         int64 // larger messages are left on the maildrop
+	SessionMessages int   // a pass that deletes QUITs and dials again after so many; 0 is 5,000
+}
+
+// Job is accounts whose mail goes to targets.
+type Job struct {
+	Name     string
+	Accounts []*Account
+	Targets  []string   // names in Fetcher.Targets; each must take a message before it may be deleted
+	Rules    *rules.Set // nil: every message goes to the targets' own folders
+}
+
+// Fetcher runs passes. Fill it in, then call Pass; the fields are not to be
+// changed afterwards. It is safe for concurrent use, one pass an account at a
+// time.
+type Fetcher struct {
+	Targets map[string]targets.Target
+	State   *state.Store // may be a read-only one, or nil, if DryRun
+	Log     *slog.Logger
+	Now     func() time.Time // nil is time.Now
+	Event   func(Event)      // called from several goroutines, one at a time; nil for none
+	DryRun  bool             // decide, and change nothing anywhere
+	Spool   string           // directory for large bodies in hand; "" is the system's
+
+	eventMu sync.Mutex
+	mu      sync.Mutex
+	busy    map[string]bool         // maildrops with a pass under way
+	gates   map[place]*sync.RWMutex // by target and box
+	spool   *spool
+}
+
+// Event is something that happened to a message, an account or a pass. It is
+// the one stream behind progress, --json, the summary and the status page.
+type Event struct {
+	Kind    Kind
+	Job     string
+	Account string
+	Pass    string // short random id, the same in every event and log line of a pass
+	Time    time.Time
+
+	// Of a message: Delivered, Duplicate, Skipped, Dropped, Held, Failed,
+	// Deleted and, in a dry run, Planned. One for each destination.
+	UIDL      string // raw octets of the server; escape before printing
+	MessageID string
+	From      string // decoded, raw text; escape before printing
+	Subject   string // likewise
+	Date      time.Time
+	Octets    int64
+	Target    string
+	Folder    string // as the server calls it, or as routed when it was not asked
+	Rule      string // "" is the default
+	Reason    string // of Deleted, Skipped, Dropped, Held: "keep: 30d"
+	Err       error  // of Failed and Held
+
+	Report *Report // of PassEnd
+	Total  Totals  // of Listed: what lies on the maildrop and what this pass will fetch
+}
+
+// Totals tell how much there is to do.
+type Totals struct {
+	Messages int   // on the maildrop
+	Octets   int64 // on the maildrop, by LIST
+	New      int   // to fetch in this pass
+	NewBytes int64 // by LIST
+}
+
+// Kind is the kind of an Event.
+type Kind int
+
+const (
+	PassStart Kind = iota
+	Listed         // the listing was read and compared
+	Planned        // dry run: this would happen to the message
+	Delivered      // the target has it and the state says so on disk
+	Duplicate      // the target had it already
+	Skipped        // left on the maildrop, looked at again next pass
+	Dropped        // a rule does not want it; remembered
+	Held           // not tried any more for now
+	Failed         // not delivered, the next pass tries again
+	Deleted        // DELE was accepted and QUIT confirmed
+	PassEnd
+)
+
+func (k Kind) String() string {
+	return [...]string{"pass_start", "listed", "planned", "delivered", "duplicate", "skipped", "dropped", "held", "failed", "deleted", "pass_end"}[k]
+}
+
+// Report is how one pass over one account went.
+type Report struct {
+	Job, Account, Pass string
+	Start              time.Time
+	Took               time.Duration
+
+	OnServer      int   // messages on the maildrop when the pass began
+	OnServerBytes int64 // by LIST
+	New           int   // messages fetched
+	Bytes         int64 // octets fetched
+	Delivered     int   // messages that all their targets now have
+	Duplicate     int   // of these, already there before
+	Dropped       int
+	Skipped       int
+	Failed        int // not delivered, tried again next pass
+	Recovered     int // interrupted deliveries of earlier passes that were found at the target
+	Held          int // held, from this pass or an earlier one
+	Deleted       int
+	Left          int                       // messages on the maildrop when the pass ended
+	Folders       map[string]map[string]int // target → folder → messages delivered
+	Warnings      []string
+}
+
+func (f *Fetcher) now() time.Time {
+	if f.Now != nil {
+		return f.Now()
+	}
+	return time.Now()
+}
+
+func (f *Fetcher) logger() *slog.Logger {
+	if f.Log != nil {
+		return f.Log
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+func (f *Fetcher) event(e Event) {
+	if f.Event == nil {
+		return
+	}
+	f.eventMu.Lock()
+	defer f.eventMu.Unlock()
+	if e.Time.IsZero() {
+		e.Time = f.now()
+	}
+	f.Event(e)
+}
+
+// lockSource takes a maildrop for one pass; two connections to one maildrop
+// would fetch everything twice.
+func (f *Fetcher) lockSource(source string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.busy[source] {
+		return false
+	}
+	if f.busy == nil {
+		f.busy = map[string]bool{}
+	}
+	f.busy[source] = true
+	return true
+}
+
+func (f *Fetcher) unlockSource(source string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.busy, source)
+}
+
+// gate is held for reading while a delivery to a box has no outcome on disk,
+// and for writing while that box is searched.
+func (f *Fetcher) gate(target, box string) *sync.RWMutex {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := place{target, box}
+	g := f.gates[at]
+	if g == nil {
+		if f.gates == nil {
+			f.gates = map[place]*sync.RWMutex{}
+		}
+		g = new(sync.RWMutex)
+		f.gates[at] = g
+	}
+	return g
+}
+
+// bodies is the spool that all passes share.
+func (f *Fetcher) bodies() *spool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.spool == nil {
+		dir := f.Spool
+		if dir == "" {
+			dir = os.TempDir()
+		}
+		f.spool = newSpool(dir)
+	}
+	return f.spool
+}

@@ -1,0 +1,115 @@
+package fetcher
+
+import (
+	"popferry/fetcher/maildrop"
+	"popferry/fetcher/state"
+	"popferry/rules"
+	"popferry/targets"
+	"popferry/targets/endpoint"
+)
+
+// item is an entry of the listing together with what is remembered of it.
+type item struct {
+	maildrop.Entry
+	msg *state.Message
+}
+
+// letter is a message in hand: its body, what its header says, and where it
+// goes.
+type letter struct {
+	item
+	body    *body
+	header  *rules.Header
+	message targets.Message
+	action  rules.Action
+	rule    string // the last rule that matched
+	parts   []part
+
+	routed      bool // the parts are on record
+	quarantined bool // refused too often
+	unsure      bool // a delivery was interrupted, and may have succeeded
+}
+
+// part is one copy to make: one row of the state.
+type part struct {
+	state.Delivery
+	dest targets.Dest
+}
+
+// open reads what is needed of a complete body and decides where the message
+// goes. A route that an earlier pass recorded stands, whatever the rules say
+// now: some of its copies exist already.
+func (p *pass) open(it item, b *body, recorded []state.Delivery) *letter {
+	h := rules.ParseHeader(b.head)
+	l := &letter{item: it, body: b, header: h}
+	l.message = targets.Message{
+		Key:        p.account.Name + "/" + endpoint.Printable(it.UIDL, 80),
+		MessageID:  h.MessageID(),
+		ReturnPath: h.ReturnPath(),
+		Received:   h.Received(),
+		Date:       h.Date(),
+		Size:       b.size,
+		Hash:       b.hash,
+		Body:       b,
+	}
+	it.msg.Content = &state.Content{
+		Hash:      b.hash,
+		CanonSize: b.canon,
+		Octets:    b.octets,
+		MessageID: l.message.MessageID,
+		FP:        targets.StableHash(b.head, it.Size),
+		Stable:    targets.StableHash(b.head, 0),
+	}
+	if len(recorded) > 0 {
+		for _, d := range recorded {
+			l.parts = append(l.parts, part{Delivery: d, dest: targets.Dest{Folder: d.Folder, Flags: d.Flags}})
+		}
+		l.routed = true
+		return l
+	}
+	p.route(l, b.size)
+	return l
+}
+
+// route asks the rules about a message of size octets. "Every target of the job" becomes one part for each.
+func (p *pass) route(l *letter, size int64) {
+	d := p.job.Rules.Decide(&rules.Message{Account: p.account.Name, Header: l.header, Size: size})
+	l.action = d.Action
+	if n := len(d.Matched); n > 0 {
+		l.rule = d.Matched[n-1]
+	}
+	if d.Action != rules.Deliver {
+		return
+	}
+	for _, del := range d.Deliver {
+		names := p.job.Targets
+		if del.Target != "" {
+			names = []string{del.Target}
+		}
+		for _, name := range names {
+			l.parts = append(l.parts, part{
+				Delivery: state.Delivery{Message: l.msg.ID, N: len(l.parts), Target: name, Folder: del.Dest.Folder, Flags: del.Dest.Flags, Rule: del.Rule},
+				dest:     targets.Dest(del.Dest),
+			})
+		}
+	}
+}
+
+// event starts an event about the message of l.
+func (l *letter) event(k Kind) Event {
+	e := Event{Kind: k, UIDL: l.UIDL, Octets: l.body.octets, Rule: l.rule}
+	describe(&e, l.header)
+	return e
+}
+
+// describe fills in what a person knows a message by.
+func describe(e *Event, h *rules.Header) {
+	e.MessageID = h.MessageID()
+	e.Subject = h.Text("Subject")
+	if from := h.Addresses("From"); len(from) > 0 {
+		e.From = from[0].Addr()
+	}
+	if e.Date = h.Date(); e.Date.IsZero() {
+		e.Date = h.Received()
+	}
+}

@@ -1,0 +1,361 @@
+package fetcher
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"popferry/fetcher/maildrop"
+	"popferry/fetcher/state"
+)
+
+const (
+	// drainTime is how long messages in hand may take after the context ended.
+	drainTime = 20 * time.Second
+	// quitTime is how long QUIT may take then.
+	quitTime = 5 * time.Second
+	// reconnects is how often a pass goes on after a connection was lost.
+	reconnects = 2
+	// sessionMessages is how many messages a session fetches before it QUITs,
+	// where QUIT deletes them.
+	sessionMessages = 5000
+)
+
+// ErrBusy is returned by Pass while another pass runs over the same maildrop.
+var ErrBusy = errors.New("a pass over this account is already running")
+
+// pass is one pass of one job over one account.
+type pass struct {
+	f       *Fetcher
+	job     *Job
+	account *Account
+	source  string // host:port/user
+	id      string
+	log     *slog.Logger
+	sinks   map[string]*sink // targets by name
+
+	row   int64     // the account's, once it was listed
+	clock time.Time // the latest time that was known when the pass began
+	rest  bool      // a limit left messages unfetched
+
+	mu     sync.Mutex // guards what follows; workers write it
+	report Report
+	tried  map[int64]bool // messages that failed in this pass, by id
+	safe   []item         // fetched in this session, delivered safely
+	unsure int            // deliveries of this session whose end is not known
+	fatal  error          // the state has failed: nothing more may be promised
+
+	fetched atomic.Int64 // messages, for limits
+	octets  atomic.Int64
+}
+
+// verdict is how a session ended and so what the pass does next.
+type verdict int
+
+const (
+	finished verdict = iota
+	resume           // a connection was lost: connect again and go on
+	more             // a full session is done: the next one
+)
+
+// Pass fetches what is new on a's maildrop and delivers it as j says. It
+// returns when everything it began has ended and is on disk.
+//
+// When ctx ends, messages in hand are finished, at most for 20 seconds, what is
+// safe is deleted as usual, and the error is ctx's. Any other error says why
+// the pass could not do all its work; messages that failed one by one are no
+// error but counted in the report, which is valid in any case. ErrBusy means
+// that nothing was done.
+func (f *Fetcher) Pass(ctx context.Context, j *Job, a *Account) (Report, error) {
+	p, err := f.newPass(j, a)
+	if err != nil {
+		return Report{Job: j.Name, Account: a.Name}, err
+	}
+	if !f.lockSource(p.source) {
+		return p.report, ErrBusy
+	}
+	defer f.unlockSource(p.source)
+	f.event(Event{Kind: PassStart, Job: j.Name, Account: a.Name, Pass: p.id})
+	err = p.run(ctx)
+	p.finish(err)
+	return p.report, err
+}
+
+func (f *Fetcher) newPass(j *Job, a *Account) (*pass, error) {
+	p := &pass{
+		f: f, job: j, account: a,
+		source: sourceOf(a),
+		id:     strings.ToLower(rand.Text()[:6]),
+		sinks:  make(map[string]*sink, len(j.Targets)),
+		tried:  map[int64]bool{},
+	}
+	p.log = f.logger().With("job", j.Name, "account", a.Name, "pass", p.id)
+	for _, name := range j.Targets {
+		t := f.Targets[name]
+		if t == nil {
+			return nil, fmt.Errorf("job %q delivers to %q, which is no target", j.Name, name)
+		}
+		p.sinks[name] = newSink(name, t)
+	}
+	p.report = Report{Job: j.Name, Account: a.Name, Pass: p.id, Start: f.now(), Folders: map[string]map[string]int{}}
+	return p, nil
+}
+
+// sourceOf names a maildrop for the state: the account's name may change.
+func sourceOf(a *Account) string { return a.Maildrop.Addr() + "/" + a.Maildrop.User }
+
+func (p *pass) run(ctx context.Context) error {
+	if p.f.DryRun {
+		return p.rehearse(ctx)
+	}
+	p.clock = p.f.State.Clock()
+	if err := p.put(ctx, state.Clock{Now: p.f.now()}); err != nil {
+		return err
+	}
+	for lost := 0; ; {
+		v, err := p.session(ctx)
+		switch {
+		case p.fatal != nil:
+			return p.fatal
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case v == finished, v == resume && lost == reconnects:
+			return err
+		case v == resume:
+			lost++
+			p.log.Warn("connection lost, going on with a new one", "err", err)
+		}
+	}
+}
+
+// finish closes the report and the pass's row.
+func (p *pass) finish(err error) {
+	if p.row != 0 && p.fatal == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), quitTime)
+		defer cancel()
+		whole := err == nil && !p.rest && p.report.Failed == 0
+		_ = p.put(ctx,
+			state.PassDone{Account: p.row, At: p.f.now(), Success: err == nil, FirstPass: whole},
+			state.Prune{Before: p.f.now().Add(-tombstoneTime)})
+	}
+	p.report.Failed += p.unsure
+	p.report.Took = p.f.now().Sub(p.report.Start)
+	r := p.report
+	p.emit(Event{Kind: PassEnd, Report: &r, Err: err})
+}
+
+// session is one connection to the maildrop: list, fetch, deliver, delete,
+// QUIT.
+func (p *pass) session(ctx context.Context) (verdict, error) {
+	known, pending, err := p.remember(ctx)
+	if err != nil {
+		return finished, err
+	}
+	conn, err := maildrop.Dial(ctx, &p.account.Maildrop, p.log)
+	if err != nil {
+		return finished, err
+	}
+	defer conn.Close()
+	pl, err := p.list(ctx, conn, known, pending)
+	if err != nil {
+		return finished, err
+	}
+	p.unsure = len(pending) // what is not known yet counts as failed if the pass ends here
+	// From here on the end of ctx stops new work only: what is in hand is
+	// finished under a deadline of its own.
+	dctx, cancel := drain(ctx)
+	defer cancel()
+	lost := p.fetch(ctx, dctx, conn, pl.fetch)
+	if p.dead() == nil && lost == nil {
+		lost = p.remove(ctx, dctx, conn, pl.expired)
+	}
+	switch {
+	case p.dead() != nil:
+		return finished, p.dead()
+	case lost != nil:
+		return resume, lost
+	case p.unsure > len(pending):
+		return resume, nil
+	case pl.rest && p.oneSession():
+		p.rest = false
+		return more, nil
+	}
+	return finished, nil
+}
+
+// remember loads what is known of the account and resolves what earlier
+// sessions left open. pending are the messages for which that failed.
+func (p *pass) remember(ctx context.Context) (known *state.Known, pending map[int64]bool, err error) {
+	known, err = p.f.State.Known(ctx, p.source)
+	if err != nil || known.Account.ID == 0 {
+		return known, nil, err
+	}
+	resolved, pending, err := p.recover(ctx, known.Account.ID)
+	if err == nil && resolved {
+		known, err = p.f.State.Known(ctx, p.source)
+	}
+	return known, pending, err
+}
+
+// list reads the listing, compares it with what is remembered, and writes rows
+// for what is new.
+func (p *pass) list(ctx context.Context, conn *maildrop.Conn, known *state.Known, pending map[int64]bool) (*plan, error) {
+	listing, err := conn.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if listing.NoUIDL {
+		return nil, &maildrop.Error{Op: "UIDL", Err: errNoUIDL}
+	}
+	now := p.f.now()
+	trouble := ""
+	if p.account.Keep.For > 0 {
+		trouble = clockTrouble(p.clock, now)
+	}
+	pl := planFor(&question{
+		listing: listing, known: known.Messages, uncertain: pending, tried: p.tried,
+		keep: p.account.Keep, limits: p.limits(), now: now, noExpiry: trouble != "",
+	})
+	for _, w := range append(listing.Warnings, append(pl.warnings, trouble)...) {
+		p.warn(w)
+	}
+	account := known.Account
+	account.Source, account.Name = p.source, p.account.Name
+	err = p.put(ctx, p.listed(&account, listing, pl, now)...)
+	p.row, p.rest = account.ID, pl.rest
+	p.count(listing, pl)
+	return pl, err
+}
+
+// listed is what a listing changes in the state.
+func (p *pass) listed(account *state.Account, listing maildrop.Listing, pl *plan, now time.Time) []state.Change {
+	rows := make([]*state.Message, len(pl.fresh))
+	for i, it := range pl.fresh {
+		rows[i] = it.msg
+	}
+	changes := []state.Change{&state.Listed{Account: account, New: rows, Count: len(listing.Entries), At: now}}
+	if len(pl.present) > 0 {
+		changes = append(changes, state.Present{Messages: pl.present})
+	}
+	if len(pl.absent) > 0 {
+		changes = append(changes, state.Absent{Messages: pl.absent, At: now})
+	}
+	if len(pl.gone) > 0 {
+		changes = append(changes, state.Gone{Messages: pl.gone, At: now})
+	}
+	return changes
+}
+
+// count fills in the report what the listing tells.
+func (p *pass) count(listing maildrop.Listing, pl *plan) {
+	r := &p.report
+	if r.OnServer == 0 {
+		r.OnServer, r.OnServerBytes = listing.Messages, listing.Octets
+	}
+	r.Left = listing.Messages
+	r.Held = pl.held
+	r.Skipped = len(pl.skipped)
+	for _, it := range pl.skipped {
+		p.emit(Event{Kind: Skipped, UIDL: it.UIDL, Octets: it.Size, Reason: "max_size"})
+	}
+	p.emit(Event{Kind: Listed, Total: Totals{
+		Messages: listing.Messages, Octets: listing.Octets, New: len(pl.fetch), NewBytes: pl.octets,
+	}})
+}
+
+// limits are the account's, less what this pass has fetched already.
+func (p *pass) limits() Limits {
+	l := p.account.Limits
+	if l.Messages > 0 {
+		l.Messages = max(1, l.Messages-int(p.fetched.Load()))
+	}
+	if l.Bytes > 0 {
+		l.Bytes = max(1, l.Bytes-p.octets.Load())
+	}
+	if p.deletesAtOnce() {
+		n := l.SessionMessages
+		if n == 0 {
+			n = sessionMessages
+		}
+		if l.Messages == 0 || n < l.Messages {
+			l.Messages = n
+		}
+	}
+	return l
+}
+
+// deletesAtOnce reports whether what a session fetches is deleted at its end,
+// so that a long session risks much.
+func (p *pass) deletesAtOnce() bool { return !p.account.Keep.Forever && p.account.Keep.For == 0 }
+
+// oneSession reports whether only the length of a session, and no limit of the
+// account, ended the fetching.
+func (p *pass) oneSession() bool {
+	l := p.account.Limits
+	return p.deletesAtOnce() &&
+		(l.Messages == 0 || p.fetched.Load() < int64(l.Messages)) &&
+		(l.Bytes == 0 || p.octets.Load() < l.Bytes)
+}
+
+// put commits changes. A failure of the store ends the pass: nothing may be
+// promised any more.
+func (p *pass) put(ctx context.Context, ch ...state.Change) error {
+	err := p.f.State.Put(ctx, ch...)
+	if err != nil && ctx.Err() == nil {
+		p.mu.Lock()
+		if p.fatal == nil {
+			p.fatal = err
+		}
+		p.mu.Unlock()
+	}
+	return err
+}
+
+// dead returns why the store failed, nil if it works.
+func (p *pass) dead() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fatal
+}
+
+func (p *pass) emit(e Event) {
+	e.Job, e.Account, e.Pass = p.job.Name, p.account.Name, p.id
+	p.f.event(e)
+}
+
+func (p *pass) warn(text string) {
+	if text == "" {
+		return
+	}
+	p.mu.Lock()
+	p.report.Warnings = append(p.report.Warnings, text)
+	p.mu.Unlock()
+	p.log.Warn(text)
+}
+
+// drain returns a context that outlives ctx by drainTime.
+func drain(ctx context.Context) (context.Context, context.CancelFunc) {
+	d, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var timer *time.Timer
+	var mu sync.Mutex
+	stop := context.AfterFunc(ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		timer = time.AfterFunc(drainTime, cancel)
+	})
+	return d, func() {
+		stop()
+		mu.Lock()
+		defer mu.Unlock()
+		if timer != nil {
+			timer.Stop()
+		}
+		cancel()
+	}
+}

@@ -1,0 +1,586 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"popferry/fetcher/maildrop"
+	"popferry/fetcher/maildrop/maildroptest"
+	"popferry/fetcher/state"
+	"popferry/rules"
+	"popferry/targets"
+	"popferry/targets/endpoint"
+	"popferry/testdata/corpus"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is a maildrop, a state and a target, and what happened to them.
+type world struct {
+	t       *testing.T
+	pop     *maildroptest.Server
+	db      string
+	target  *store
+	account *Account
+	job     *Job
+	now     time.Time
+
+	mu     sync.Mutex
+	events []Event
+	source map[targets.Hash]int // every message ever put on the maildrop
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{
+		t: t, pop: maildroptest.New("jane", "secret"), db: filepath.Join(t.TempDir(), "popferry.db"),
+		target: newStore(), now: noon, source: map[targets.Hash]int{},
+	}
+	w.account = &Account{Name: "isp", Keep: Keep{Forever: true}}
+	w.job = &Job{Name: "isp-to-home", Accounts: []*Account{w.account}, Targets: []string{"home"}}
+	return w
+}
+
+// start starts the server; its settings are made before.
+func (w *world) start() *world {
+	w.t.Helper()
+	if err := w.pop.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(w.pop.Close)
+	w.account.Maildrop = maildrop.Config{Server: endpoint.Server{
+		Host: w.pop.Host(), Port: w.pop.Port(), TLS: endpoint.Plain,
+		User: "jane", Password: endpoint.SecretValue("secret"), Auth: "auto", Timeout: 5 * time.Second,
+	}}
+	return w
+}
+
+// add puts a message on the maildrop.
+func (w *world) add(uidl, raw string) {
+	w.pop.Add("jane", uidl, []byte(raw))
+	if raw != "" && !strings.HasSuffix(raw, "\r\n") {
+		raw += "\r\n" // without which no POP3 server can end a message
+	}
+	h, _, _ := targets.CanonOf(strings.NewReader(raw))
+	w.source[h]++
+}
+
+func (w *world) fill(n int) {
+	for i := range n {
+		w.add(fmt.Sprintf("u%03d", i), fmt.Sprintf("Message-ID: <%d@x>\r\nSubject: %d\r\n\r\nbody %d\r\n", i, i, i))
+	}
+}
+
+// pass runs one pass with a state opened for it, as a process of its own would.
+func (w *world) pass(ctx context.Context) (Report, error) {
+	w.t.Helper()
+	st, err := state.Open(ctx, w.db, state.Options{Now: func() time.Time { return w.now }})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer st.Close()
+	return w.fetcher(st).Pass(ctx, w.job, w.account)
+}
+
+func (w *world) fetcher(st *state.Store) *Fetcher {
+	return &Fetcher{
+		Targets: map[string]targets.Target{"home": w.target}, State: st, Now: func() time.Time { return w.now },
+		Spool: w.t.TempDir(),
+		Event: func(e Event) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.events = append(w.events, e)
+		},
+	}
+}
+
+func (w *world) mustPass() Report {
+	w.t.Helper()
+	r, err := w.pass(context.Background())
+	if err != nil {
+		w.t.Fatalf("pass: %v", err)
+	}
+	return r
+}
+
+// exactlyOnce demands that the target has every message that was ever on the
+// maildrop once, and nothing else.
+func (w *world) exactlyOnce() {
+	w.t.Helper()
+	if diff := diffCounts(w.target.hashes(), w.source); diff != "" {
+		w.t.Error(diff)
+	}
+}
+
+func diffCounts(got, want map[targets.Hash]int) string {
+	var b strings.Builder
+	for h, n := range want {
+		if got[h] != n {
+			fmt.Fprintf(&b, "message %.8s: %d copies, want %d\n", h, got[h], n)
+		}
+	}
+	for h, n := range got {
+		if want[h] == 0 {
+			fmt.Fprintf(&b, "message %.8s: %d copies of what was never there\n", h, n)
+		}
+	}
+	return b.String()
+}
+
+// saw counts commands the server was sent that begin with prefix.
+func (w *world) saw(prefix string) int {
+	n := 0
+	for _, line := range w.pop.Log() {
+		if _, cmd, _ := strings.Cut(line, ": "); strings.HasPrefix(cmd, prefix) {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) kinds() map[Kind]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[Kind]int{}
+	for _, e := range w.events {
+		out[e.Kind]++
+	}
+	return out
+}
+
+func (w *world) left() int { return len(w.pop.Messages("jane")) }
+
+func TestPass_keepsAndRemembers(t *testing.T) {
+	w := newWorld(t).start()
+	for i, m := range corpus.Nasty() {
+		w.add(fmt.Sprintf("n%d", i), string(m.Raw))
+	}
+	n := w.left()
+	r := w.mustPass()
+	w.exactlyOnce()
+	if r.New != n || r.Delivered != n || r.Failed+r.Held+r.Deleted != 0 || r.Left != n {
+		t.Errorf("%+v", r)
+	}
+	marks := w.target.marks
+	r = w.mustPass()
+	w.exactlyOnce()
+	if r.New != 0 || r.Delivered != 0 || w.target.marks != marks {
+		t.Errorf("second pass: %+v, %d more marks", r, w.target.marks-marks)
+	}
+	if w.saw("RETR") != n || w.saw("DELE") != 0 || w.saw("QUIT") != 2 {
+		t.Errorf("%d RETR, %d DELE, %d QUIT", w.saw("RETR"), w.saw("DELE"), w.saw("QUIT"))
+	}
+}
+
+func TestPass_deletesAtOnce(t *testing.T) {
+	w := newWorld(t).start()
+	w.account.Keep = Keep{}
+	w.fill(7)
+	r := w.mustPass()
+	w.exactlyOnce()
+	if w.left() != 0 || r.Deleted != 7 || r.Left != 0 || w.kinds()[Deleted] != 7 {
+		t.Errorf("%d left, %+v", w.left(), r)
+	}
+	w.add("u000", "Subject: the UIDL of a deleted message, again\r\n\r\nnew\r\n")
+	w.mustPass()
+	w.exactlyOnce()
+	if w.left() != 0 {
+		t.Errorf("%d left", w.left())
+	}
+}
+
+// Deleting is only ever done in sessions that end, so a long pass has several.
+func TestPass_sessionMessages(t *testing.T) {
+	w := newWorld(t).start()
+	w.account.Keep = Keep{}
+	w.account.Limits.SessionMessages = 3
+	w.fill(10)
+	r := w.mustPass()
+	w.exactlyOnce()
+	if w.left() != 0 || r.Deleted != 10 || r.OnServer != 10 || w.saw("QUIT") != 4 {
+		t.Errorf("%d left, %d QUITs, %+v", w.left(), w.saw("QUIT"), r)
+	}
+}
+
+func TestPass_deletesAfterDays(t *testing.T) {
+	w := newWorld(t).start()
+	w.account.Keep = Keep{For: 30 * day}
+	w.fill(3)
+	w.mustPass()
+	w.now = w.now.Add(29 * day)
+	w.add("late", "Subject: late\r\n\r\n")
+	if r := w.mustPass(); r.Deleted != 0 || w.left() != 4 {
+		t.Fatalf("too early: %+v", r)
+	}
+	w.now = w.now.Add(day)
+	if r := w.mustPass(); r.Deleted != 3 || w.left() != 1 {
+		t.Fatalf("%+v", r)
+	}
+	w.exactlyOnce()
+	if w.saw("TOP") != 3 || w.saw("RETR") != 4 {
+		t.Errorf("%d TOP, %d RETR", w.saw("TOP"), w.saw("RETR"))
+	}
+}
+
+// Whoever gives an old UIDL to new mail must not have that mail destroyed.
+func TestPass_deletesNothingElse(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		caps []string
+		raw  string
+	}{
+		{"other header", nil, "Message-ID: <0@x>\r\nSubject: 1\r\n\r\nbody 0\r\n"},
+		{"other size", nil, "Message-ID: <0@x>\r\nSubject: 0\r\n\r\nbody 00\r\n"},
+		{"other body, no TOP", []string{"UIDL", "USER", "PIPELINING"}, "Message-ID: <0@x>\r\nSubject: 0\r\n\r\nbody 9\r\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.pop.Caps = c.caps
+			w.start()
+			w.account.Keep = Keep{For: day}
+			w.fill(2)
+			w.mustPass()
+			w.pop.Remove("jane", "u000")
+			w.pop.Add("jane", "u000", []byte(c.raw))
+			w.now = w.now.Add(day)
+			r := w.mustPass()
+			if left := w.pop.Messages("jane"); len(left) != 1 || left[0].UIDL != "u000" || r.Deleted != 1 {
+				t.Errorf("left %v, %+v", left, r)
+			}
+			if len(r.Warnings) == 0 {
+				t.Error("nobody was told")
+			}
+		})
+	}
+}
+
+func TestPass_rules(t *testing.T) {
+	set, err := rules.Compile([]rules.Rule{
+		{Name: "spam", If: subject("spam"), Then: rules.Then{Drop: true}},
+		{Name: "later", If: subject("later"), Then: rules.Then{Skip: true}},
+		{Name: "bill", If: subject("bill"), Then: rules.Then{Folders: []string{"Finance/${from_domain}"}, Flags: []string{"flagged"}}, Continue: true},
+		{Name: "all", Then: rules.Then{Folders: []string{"All"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t).start()
+	w.job.Rules = set
+	w.account.Keep = Keep{}
+	for _, s := range []string{"spam", "later", "bill", "else"} {
+		w.add(s, "From: a@shop.example\r\nSubject: "+s+"\r\n\r\n"+s+"\r\n")
+	}
+	r := w.mustPass()
+	if a, f, i := w.target.count("All"), w.target.count("Finance/shop.example"), w.target.count("INBOX"); a != 2 || f != 1 || i != 0 {
+		t.Errorf("All %d, Finance %d, INBOX %d", a, f, i)
+	}
+	if got := w.target.folders["Finance/shop.example"][0].flags; len(got) != 1 || got[0] != "flagged" {
+		t.Errorf("flags %v", got)
+	}
+	left := w.pop.Messages("jane")
+	if len(left) != 1 || left[0].UIDL != "later" || r.Dropped != 1 || r.Skipped != 1 || r.Delivered != 2 {
+		t.Errorf("left %v, %+v", left, r)
+	}
+	retr := w.saw("RETR")
+	if w.mustPass(); w.saw("RETR") != retr+1 {
+		t.Errorf("a skipped message is looked at again, and nothing else")
+	}
+}
+
+func subject(s string) *rules.Cond {
+	return &rules.Cond{Test: &rules.Test{Key: "subject", Patterns: []rules.Pattern{{Kind: rules.Is, Text: s}}}}
+}
+
+func TestPass_limits(t *testing.T) {
+	w := newWorld(t).start()
+	w.fill(10)
+	w.account.Limits = Limits{Messages: 4}
+	for i, want := range []int{4, 4, 2, 0} {
+		if r := w.mustPass(); r.New != want {
+			t.Errorf("pass %d: %d new, want %d", i+1, r.New, want)
+		}
+	}
+	w.exactlyOnce()
+	w.account.Limits = Limits{MaxSize: 100}
+	w.add("big", "Subject: big\r\n\r\n"+strings.Repeat("x", 200)+"\r\n")
+	if r := w.mustPass(); r.New != 0 || r.Skipped != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestPass_refused(t *testing.T) {
+	w := newWorld(t).start()
+	w.account.Keep = Keep{}
+	w.fill(5)
+	poison := func(m *targets.Message, _ targets.Dest) (error, bool) {
+		if m.MessageID == "<2@x>" {
+			return &targets.Error{Fault: targets.Refused, Op: `APPEND to "INBOX"`, Reply: "NO Message contains invalid header"}, false
+		}
+		return nil, false
+	}
+	w.target.fault = poison
+	for i := range 3 {
+		r := w.mustPass()
+		if left := w.left(); left != 1 || r.Failed+r.Held != 1 {
+			t.Fatalf("pass %d: %d left, %+v", i+1, left, r)
+		}
+	}
+	if k := w.kinds(); k[Failed] != 2 || k[Held] != 1 || k[Delivered] != 4 {
+		t.Errorf("%v", k)
+	}
+	retr := w.saw("RETR")
+	if r := w.mustPass(); r.Held != 1 || r.Failed != 0 || w.saw("RETR") != retr {
+		t.Errorf("a held message is left alone: %+v", r)
+	}
+	w.target.fault = nil
+	w.now = w.now.Add(time.Hour)
+	if r := w.mustPass(); r.Delivered != 1 || w.left() != 0 {
+		t.Errorf("its time has come: %+v, %d left", r, w.left())
+	}
+	w.exactlyOnce()
+}
+
+func TestPass_targetDown(t *testing.T) {
+	w := newWorld(t).start()
+	w.account.Keep = Keep{}
+	w.fill(5)
+	w.target.fault = func(*targets.Message, targets.Dest) (error, bool) {
+		return &targets.Error{Fault: targets.Down, Op: `APPEND to "INBOX"`, Reply: "NO [OVERQUOTA] Quota exceeded"}, false
+	}
+	for range 5 { // more often than a message may be charged
+		if r := w.mustPass(); r.Failed == 0 || r.Held != 0 || w.left() != 5 {
+			t.Fatalf("%+v", r)
+		}
+	}
+	w.target.fault = nil
+	w.mustPass()
+	w.exactlyOnce()
+	if w.left() != 0 {
+		t.Errorf("%d left", w.left())
+	}
+}
+
+// The connection to the target breaks after the message was sent: it is looked
+// up, not sent again, and the pass goes on.
+func TestPass_unsure(t *testing.T) {
+	for _, stored := range []bool{true, false} {
+		t.Run(fmt.Sprintf("stored=%v", stored), func(t *testing.T) {
+			w := newWorld(t).start()
+			w.account.Keep = Keep{}
+			w.fill(6)
+			broken := false
+			w.target.fault = func(m *targets.Message, _ targets.Dest) (error, bool) {
+				if m.MessageID == "<3@x>" && !broken {
+					broken = true
+					return &targets.Error{Fault: targets.Unsure, Op: `APPEND to "INBOX"`, Err: errors.New("connection reset")}, stored
+				}
+				return nil, false
+			}
+			r := w.mustPass()
+			w.exactlyOnce()
+			if w.left() != 0 || stored != (r.Recovered == 1) {
+				t.Errorf("%d left, %+v", w.left(), r)
+			}
+		})
+	}
+}
+
+// Deliveries that a dead process left open are resolved before anything else.
+func TestPass_afterDeath(t *testing.T) {
+	for _, stored := range []bool{true, false} {
+		t.Run(fmt.Sprintf("stored=%v", stored), func(t *testing.T) {
+			w := newWorld(t).start()
+			w.fill(6)
+			// A pass whose store dies between the answer and its record.
+			st, err := state.Open(context.Background(), w.db, state.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.target.before = func(m *targets.Message) {
+				if m.MessageID == "<3@x>" {
+					st.Close()
+				}
+			}
+			w.target.fault = func(m *targets.Message, _ targets.Dest) (error, bool) {
+				if m.MessageID == "<3@x>" && !stored {
+					return &targets.Error{Fault: targets.Unsure, Op: `APPEND to "INBOX"`, Err: errors.New("killed")}, false
+				}
+				return nil, false
+			}
+			_, err = w.fetcher(st).Pass(context.Background(), w.job, w.account)
+			if err == nil {
+				t.Fatal("a dead store was not noticed")
+			}
+			w.target.before, w.target.fault = nil, nil
+			w.mustPass()
+			w.exactlyOnce()
+		})
+	}
+}
+
+func TestPass_maildropFaults(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		hook func(session int, cmd string) maildroptest.Action
+		keep Keep
+		left int
+	}{
+		{"FIN before a reply", cutAt("RETR 4", maildroptest.FIN, 0), Keep{}, 0},
+		{"RST inside a body", cutAt("RETR 4", maildroptest.RST, 30), Keep{}, 0},
+		{"FIN inside a body, kept", cutAt("RETR 4", maildroptest.FIN, 50), Keep{Forever: true}, 9},
+		{"cut at DELE", cutAt("DELE 3", maildroptest.RST, 0), Keep{}, 0},
+		{"QUIT refused", func(session int, cmd string) maildroptest.Action {
+			if session == 1 && cmd == "QUIT" {
+				return maildroptest.Action{Reply: "-ERR some deleted messages not removed\r\n", NoCommit: true}
+			}
+			return maildroptest.Action{}
+		}, Keep{}, 9},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.pop.Hook = c.hook
+			w.start()
+			w.account.Keep = c.keep
+			w.fill(9)
+			r, err := w.pass(context.Background())
+			if err != nil {
+				t.Fatalf("%v %+v", err, r)
+			}
+			w.exactlyOnce()
+			if w.left() != c.left {
+				t.Errorf("%d left, want %d; %v", w.left(), c.left, w.pop.Log())
+			}
+			w.mustPass()
+			w.exactlyOnce()
+			if want := map[bool]int{true: 9}[c.keep.Forever]; w.left() != want {
+				t.Errorf("%d left after the next pass", w.left())
+			}
+		})
+	}
+}
+
+// cutAt cuts the first session at a command, n octets into its reply.
+func cutAt(cmd string, how maildroptest.Cut, n int) func(int, string) maildroptest.Action {
+	return func(session int, got string) maildroptest.Action {
+		if session == 1 && got == cmd {
+			return maildroptest.Action{Cut: how, At: n}
+		}
+		return maildroptest.Action{}
+	}
+}
+
+// -ERR to one RETR is that message's problem and nobody else's.
+func TestPass_retrRefused(t *testing.T) {
+	w := newWorld(t)
+	w.pop.Hook = func(_ int, cmd string) maildroptest.Action {
+		if cmd == "RETR 2" {
+			return maildroptest.Action{Reply: "-ERR cannot open message\r\n"}
+		}
+		return maildroptest.Action{}
+	}
+	w.start()
+	w.fill(4)
+	for i, want := range []string{"failed", "failed", "held", "left alone"} {
+		r := w.mustPass()
+		got := map[bool]string{true: "failed"}[r.Failed == 1]
+		if r.Held == 1 {
+			got = "held"
+			if w.saw("RETR 2") == i {
+				got = "left alone"
+			}
+		}
+		if got != want {
+			t.Errorf("pass %d: %q, want %q: %+v", i+1, got, want, r)
+		}
+	}
+	if w.target.count("INBOX") != 3 {
+		t.Errorf("%d delivered", w.target.count("INBOX"))
+	}
+}
+
+func TestPass_interrupted(t *testing.T) {
+	w := newWorld(t).start()
+	w.account.Keep = Keep{}
+	w.fill(300)
+	ctx, cancel := context.WithCancel(context.Background())
+	var once sync.Once
+	w.target.before = func(*targets.Message) { once.Do(cancel) }
+	r, err := w.pass(ctx)
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("%v", err)
+	}
+	// What was delivered is deleted, the rest is as it was.
+	if done := w.target.count("INBOX"); done == 0 || r.Deleted != done || w.left() != 300-done {
+		t.Errorf("%d delivered, %d left, %+v", done, w.left(), r)
+	}
+	w.target.before = nil
+	w.mustPass()
+	w.exactlyOnce()
+}
+
+func TestPass_dryRun(t *testing.T) {
+	w := newWorld(t).start()
+	w.account.Keep = Keep{For: day}
+	w.fill(3)
+	f := w.fetcher(nil)
+	f.DryRun = true
+	if _, err := f.Pass(context.Background(), w.job, w.account); err != nil {
+		t.Fatal(err)
+	}
+	if k := w.kinds(); k[Planned] != 3 || len(w.target.folders) != 0 || w.target.marks != 0 || w.saw("RETR")+w.saw("DELE") != 0 {
+		t.Errorf("%v", k)
+	}
+	w.mustPass()
+	w.now = w.now.Add(2 * day)
+	w.events = nil
+	st, err := state.View(context.Background(), w.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	f = w.fetcher(st)
+	f.DryRun = true
+	if _, err := f.Pass(context.Background(), w.job, w.account); err != nil {
+		t.Fatal(err)
+	}
+	if k := w.kinds(); k[Planned] != 3 || w.left() != 3 || w.events[2].Reason == "" {
+		t.Errorf("%v", k)
+	}
+}
+
+func TestPass_busy(t *testing.T) {
+	w := newWorld(t).start()
+	w.fill(1)
+	st, err := state.Open(context.Background(), w.db, state.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	f := w.fetcher(st)
+	var second error
+	w.target.before = func(*targets.Message) { _, second = f.Pass(context.Background(), w.job, w.account) }
+	if _, err := f.Pass(context.Background(), w.job, w.account); err != nil || !errors.Is(second, ErrBusy) {
+		t.Errorf("%v, %v", err, second)
+	}
+}
+
+// A rule's folder that the target does not want must not hold up the mail.
+func TestPass_folderRefused(t *testing.T) {
+	w := newWorld(t).start()
+	w.job.Rules, _ = rules.Compile([]rules.Rule{{Name: "x", Then: rules.Then{Folders: []string{"Not.Allowed"}}}})
+	w.target.refuses = map[string]bool{"Not.Allowed": true}
+	w.fill(2)
+	r := w.mustPass()
+	if w.target.count("INBOX") != 2 || len(r.Warnings) == 0 {
+		t.Errorf("%+v", r)
+	}
+	w.exactlyOnce()
+}

@@ -1,0 +1,145 @@
+package fetcher
+
+import (
+	"fmt"
+	"time"
+
+	"popferry/fetcher/maildrop"
+	"popferry/fetcher/state"
+)
+
+const (
+	// goneAfter is how long a message must be missing from complete listings
+	// before it counts as gone: servers show partial listings.
+	goneAfter = 24 * time.Hour
+	// fewKnown is the number of remembered messages from which on an empty or
+	// tiny listing is not believed.
+	fewKnown = 10
+	// fetchCharges is how often reading a message may have failed or crashed
+	// before it is held.
+	fetchCharges = 3
+)
+
+// plan says what one session does with every message of a listing. Making it
+// has no effects and does no I/O.
+type plan struct {
+	fresh   []item  // never seen before: rows to write
+	fetch   []item  // to download, in the listing's order
+	expired []item  // safe, and their time has come; to verify, then delete
+	absent  []int64 // remembered, but newly missing from the listing
+	gone    []int64 // missing for so long that they count as gone
+	present []int64 // listed again after having been missing
+
+	skipped  []item // larger than max_size: left where they are
+	held     int    // left alone because they are held
+	rest     bool   // a limit cut the fetching short: there is more
+	octets   int64  // of fetch, by LIST
+	warnings []string
+}
+
+// question is what a plan is made from.
+type question struct {
+	listing   maildrop.Listing
+	known     []*state.Message
+	uncertain map[int64]bool // messages whose deliveries await recovery
+	tried     map[int64]bool // messages that this pass is done with
+	keep      Keep
+	limits    Limits // what is left of them in this pass
+	now       time.Time
+	noExpiry  bool // the clock cannot be trusted: delete nothing by age
+}
+
+// planFor decides for every message of the listing.
+func planFor(q *question) *plan {
+	pl := new(plan)
+	// Some servers give one UIDL to several messages: the n-th entry with it is
+	// the n-th row with it.
+	rows := make(map[string][]*state.Message, len(q.known))
+	next := make(map[string]int, len(q.known)) // Gen of the next row with that UIDL
+	for _, m := range q.known {
+		rows[m.UIDL] = append(rows[m.UIDL], m) // in order of Gen
+		next[m.UIDL] = m.Gen + 1
+	}
+	for _, e := range q.listing.Entries {
+		if left := rows[e.UIDL]; len(left) > 0 {
+			rows[e.UIDL] = left[1:]
+			pl.remembered(q, item{e, left[0]})
+			continue
+		}
+		gen := next[e.UIDL]
+		next[e.UIDL] = gen + 1
+		it := item{e, &state.Message{UIDL: e.UIDL, Gen: gen, Size: e.Size, FirstSeen: q.now}}
+		pl.fresh = append(pl.fresh, it)
+		pl.want(q, it)
+	}
+	pl.missing(q, rows)
+	return pl
+}
+
+// remembered decides for a message that has been listed before.
+func (pl *plan) remembered(q *question, it item) {
+	m := it.msg
+	if q.tried[m.ID] {
+		return
+	}
+	if !m.AbsentSince.IsZero() {
+		pl.present = append(pl.present, m.ID)
+	}
+	switch m.Status {
+	case state.StatusSafe, state.StatusDropped:
+		if !q.noExpiry && q.keep.over(m.FirstSeen, q.now) {
+			pl.expired = append(pl.expired, it)
+		}
+	case state.StatusHeld:
+		pl.held++
+	case state.StatusQuarantined:
+		if q.now.Before(m.NextTry) {
+			pl.held++
+			return
+		}
+		pl.want(q, it)
+	case state.StatusNew, state.StatusRouted:
+		if !q.uncertain[m.ID] && !q.now.Before(m.NextTry) {
+			pl.want(q, it)
+		}
+	case state.StatusMarked: // remembered so that it is left alone
+	}
+}
+
+// want adds it to what is fetched unless a limit says otherwise.
+func (pl *plan) want(q *question, it item) {
+	l := q.limits
+	switch {
+	case l.MaxSize > 0 && it.Size > l.MaxSize:
+		pl.skipped = append(pl.skipped, it)
+	case l.Messages > 0 && len(pl.fetch) >= l.Messages,
+		// One message is always taken, or one above the limit would stop all.
+		l.Bytes > 0 && len(pl.fetch) > 0 && pl.octets+it.Size > l.Bytes:
+		pl.rest = true
+	default:
+		pl.fetch = append(pl.fetch, it)
+		pl.octets += max(it.Size, 0)
+	}
+}
+
+// missing looks at the rows that no entry of the listing took.
+func (pl *plan) missing(q *question, rows map[string][]*state.Message) {
+	if len(q.known) >= fewKnown && len(q.listing.Entries)*5 < len(q.known) {
+		pl.warnings = append(pl.warnings, fmt.Sprintf(
+			"the server lists %d messages where %d are remembered; nothing is forgotten", len(q.listing.Entries), len(q.known)))
+		return
+	}
+	if !q.listing.Complete {
+		return
+	}
+	for _, left := range rows {
+		for _, m := range left {
+			switch {
+			case m.AbsentSince.IsZero():
+				pl.absent = append(pl.absent, m.ID)
+			case q.now.Sub(m.AbsentSince) >= goneAfter:
+				pl.gone = append(pl.gone, m.ID)
+			}
+		}
+	}
+}

@@ -1,0 +1,159 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"time"
+
+	"popferry/fetcher/maildrop"
+	"popferry/fetcher/state"
+	"popferry/targets"
+)
+
+// tombstoneTime is how long a message that left the maildrop is remembered, so
+// that its copies stay claimed and a UIDL that comes back is noticed.
+const tombstoneTime = 90 * 24 * time.Hour
+
+// errNoUIDL is a maildrop whose messages cannot be told apart.
+var errNoUIDL = errors.New("the server has no UIDL, so popferry could not remember what it fetched")
+
+// remove deletes what may go, and ends the session. POP3 deletes nothing before
+// QUIT, so a connection that breaks here has deleted nothing. The error says
+// why the connection was lost.
+func (p *pass) remove(ctx, dctx context.Context, conn *maildrop.Conn, expired []item) (lost error) {
+	now := p.f.now()
+	var doomed []item
+	for _, it := range p.safe {
+		if p.account.Keep.over(it.msg.FirstSeen, now) {
+			doomed = append(doomed, it)
+		}
+	}
+	if ctx.Err() == nil && len(expired) > 0 {
+		verified, err := p.verify(dctx, conn, expired)
+		if err != nil {
+			return err
+		}
+		doomed = append(doomed, verified...)
+	}
+	deleted, err := p.dele(dctx, conn, doomed)
+	if err != nil {
+		return err
+	}
+	qctx, cancel := context.WithTimeout(dctx, max(quitTime, p.account.Maildrop.Timeout))
+	defer cancel()
+	if err := conn.Quit(qctx); err != nil {
+		if len(deleted) > 0 {
+			// They are delivered and stay recorded so; the next listing tells
+			// which are still there, and those are deleted again.
+			p.warn(fmt.Sprintf("%d deletions are not confirmed: %v", len(deleted), err))
+		}
+		return nil
+	}
+	if len(deleted) == 0 {
+		return nil
+	}
+	if err := p.put(context.WithoutCancel(dctx), state.Gone{Messages: ids(deleted), At: p.f.now()}); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.report.Deleted += len(deleted)
+	p.report.Left -= len(deleted)
+	p.mu.Unlock()
+	for _, it := range deleted {
+		p.emit(Event{Kind: Deleted, UIDL: it.UIDL, MessageID: it.msg.MessageID, Octets: it.Size, Reason: "keep: " + p.account.Keep.String()})
+	}
+	return nil
+}
+
+// dele marks messages as deleted on the server and records that before QUIT.
+func (p *pass) dele(ctx context.Context, conn *maildrop.Conn, doomed []item) ([]item, error) {
+	if len(doomed) == 0 {
+		return nil, nil
+	}
+	byNum := make(map[int]item, len(doomed))
+	for _, it := range doomed {
+		byNum[it.Num] = it
+	}
+	done, err := conn.Delete(ctx, entries(doomed))
+	if err != nil {
+		return nil, err
+	}
+	if n := len(doomed) - len(done); n > 0 {
+		p.warn(fmt.Sprintf("the server refused to delete %d messages; the next pass asks again", n))
+	}
+	deleted := make([]item, len(done))
+	for i, e := range done {
+		deleted[i] = byNum[e.Num]
+	}
+	if len(deleted) == 0 {
+		return nil, nil
+	}
+	return deleted, p.put(ctx, state.DelSent{Messages: ids(deleted), At: p.f.now()})
+}
+
+// verify returns those of items that are still what was delivered. A message
+// that was not downloaded on this connection is known by its UIDL only, and
+// servers give old UIDLs to new mail; deleting by UIDL alone destroys it.
+func (p *pass) verify(ctx context.Context, conn *maildrop.Conn, items []item) ([]item, error) {
+	details, err := p.f.State.Messages(ctx, ids(items)...)
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[int64]*state.Message, len(details))
+	for _, m := range details {
+		byID[m.ID] = m
+	}
+	var same []item
+	var asked []item
+	for _, it := range items {
+		if m := byID[it.msg.ID]; m != nil && m.Content != nil && m.Size == it.Size {
+			it.msg = m
+			asked = append(asked, it)
+		}
+	}
+	next := 0
+	for inc := range p.heads(ctx, conn, entries(asked)) {
+		it := asked[next]
+		next++
+		if inc.Err != nil {
+			if !maildrop.Usable(inc.Err) {
+				return nil, inc.Err
+			}
+			continue
+		}
+		ok, err := p.sameAs(it.msg, conn, inc)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			same = append(same, it)
+		}
+	}
+	if n := len(items) - len(same); n > 0 {
+		p.warn(fmt.Sprintf("%d messages are not what was delivered under their UIDLs; they are not deleted", n))
+	}
+	return same, nil
+}
+
+// heads asks for what verification needs of each entry: its header, or all of
+// it where the server has no TOP.
+func (p *pass) heads(ctx context.Context, conn *maildrop.Conn, want []maildrop.Entry) iter.Seq[maildrop.Incoming] {
+	if conn.Caps().TOP {
+		return conn.Top(ctx, slices.Values(want))
+	}
+	return conn.Retrieve(ctx, slices.Values(want))
+}
+
+// sameAs reports whether what heads returned is the message m.
+func (p *pass) sameAs(m *state.Message, conn *maildrop.Conn, inc maildrop.Incoming) (bool, error) {
+	if !conn.Caps().TOP {
+		h, _, err := targets.CanonOf(inc.Body)
+		return h == targets.Hash(m.Hash), err
+	}
+	head, err := io.ReadAll(io.LimitReader(inc.Body, headerMax))
+	return targets.StableHash(head, inc.Size) == targets.Hash(m.FP), err
+}

@@ -1,0 +1,287 @@
+package fetcher
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+
+	"popferry/targets"
+)
+
+const (
+	// memoryBudget bounds the bodies held in memory by all passes together.
+	memoryBudget = 64 << 20
+	// spoolBudget bounds the bodies held in files by all passes together.
+	spoolBudget = 2 << 30
+	// inMemory is the size above which a body goes to a file.
+	inMemory = 1 << 20
+	// headerMax is as much of a header as rules and fingerprints look at.
+	headerMax = 256 << 10
+)
+
+// errSpoolFull is a large body for which there is no room now; it can wait.
+var errSpoolFull = errors.New("no room in the spool")
+
+// spool holds the bodies of messages in hand, for all passes of a Fetcher. It
+// is safe for concurrent use.
+type spool struct {
+	dir  string
+	mem  *semaphore.Weighted
+	disk *semaphore.Weighted
+}
+
+func newSpool(dir string) *spool {
+	return &spool{dir: dir, mem: semaphore.NewWeighted(memoryBudget), disk: semaphore.NewWeighted(spoolBudget)}
+}
+
+// body is a message as targets take it: dot-unstuffed, every line ended by
+// CRLF, never empty. It is immutable once take returned it.
+type body struct {
+	io.ReaderAt
+	size   int64 // octets here
+	octets int64 // octets as the server sent them
+	hash   targets.Hash
+	canon  int64  // octets of the canonical form
+	head   []byte // the header, headerMax octets of it at most
+
+	sp       *spool
+	held     int64 // of the memory budget
+	heldDisk int64 // of the spool budget
+	file     *os.File
+}
+
+// release gives the budget back. The body is not to be read afterwards.
+func (b *body) release() {
+	if b.file != nil {
+		b.file.Close()
+		b.sp.disk.Release(b.heldDisk)
+		b.file = nil
+	}
+	b.sp.mem.Release(b.held)
+	b.held = 0
+	b.ReaderAt, b.head = nil, nil
+}
+
+// take reads r to its end. It waits until the budget has room for claim octets,
+// what LIST said. After an error nothing is held; r may not be at its end.
+func (s *spool) take(ctx context.Context, r io.Reader, claim int64) (*body, error) {
+	in := intake{sp: s, b: &body{sp: s}}
+	// A little more than LIST says: bare LFs grow and some servers do not count
+	// line ends. What it lies about beyond that is at most inMemory a message,
+	// one message at a time.
+	room := max(claim, 0) + max(claim, 0)/8 + 512
+	large := room > inMemory
+	if large {
+		room = headerMax
+	}
+	if err := s.mem.Acquire(ctx, room); err != nil {
+		return nil, err
+	}
+	in.b.held = room
+	var err error
+	if large {
+		err = in.toFile(nil)
+	} else {
+		in.mem = make([]byte, 0, room)
+	}
+	if err == nil {
+		err = in.read(r)
+	}
+	if err != nil {
+		in.b.release()
+		return nil, err
+	}
+	return in.done()
+}
+
+// intake is a body while it is being read.
+type intake struct {
+	sp    *spool
+	b     *body
+	mem   []byte
+	canon targets.Canon
+	last  byte
+}
+
+// chunks is what a body is read through; only ever as many exist as passes.
+var chunks = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
+
+func (in *intake) read(r io.Reader) error {
+	chunk := chunks.Get().(*[]byte)
+	defer chunks.Put(chunk)
+	for {
+		n, err := r.Read(*chunk)
+		if n > 0 {
+			in.b.octets += int64(n)
+			if werr := in.write((*chunk)[:n]); werr != nil {
+				return werr
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// write takes the next octets and gives every bare LF its CR: a bare LF is not
+// mail anywhere (RFC 5322 §2.3), servers disagree on what it means, and some
+// refuse it.
+func (in *intake) write(p []byte) error {
+	for len(p) > 0 {
+		n, bare := lines(p, in.last)
+		if n > 0 {
+			if err := in.store(p[:n]); err != nil {
+				return err
+			}
+			in.last = p[n-1]
+			p = p[n:]
+		}
+		if bare {
+			if err := in.store(crlf); err != nil {
+				return err
+			}
+			in.last = '\n'
+			p = p[1:]
+		}
+	}
+	return nil
+}
+
+var crlf = []byte("\r\n")
+
+// lines returns how many octets of p come before the first bare LF, and whether
+// there is one. last is the octet before p.
+func lines(p []byte, last byte) (n int, bare bool) {
+	for {
+		i := bytes.IndexByte(p[n:], '\n')
+		if i < 0 {
+			return len(p), false
+		}
+		before := last
+		if n+i > 0 {
+			before = p[n+i-1]
+		}
+		if before != '\r' {
+			return n + i, true
+		}
+		n += i + 1
+	}
+}
+
+func (in *intake) store(p []byte) error {
+	in.canon.Write(p)
+	b := in.b
+	b.size += int64(len(p))
+	if b.file != nil {
+		return in.spill(p)
+	}
+	if len(in.mem)+len(p) > inMemory {
+		return in.toFile(p)
+	}
+	if want := int64(len(in.mem) + len(p)); want > b.held {
+		// The server's claim was too low. Waiting for room here could wait for
+		// ourselves, so it is taken when there is some and the body goes to a
+		// file when there is not.
+		more := min(max(want-b.held, b.held), inMemory-b.held)
+		if !in.sp.mem.TryAcquire(more) {
+			return in.toFile(p)
+		}
+		b.held += more
+	}
+	in.mem = append(in.mem, p...)
+	return nil
+}
+
+// toFile moves what is in memory to a file, and p behind it.
+func (in *intake) toFile(p []byte) error {
+	f, err := unlinkedFile(in.sp.dir)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errSpoolFull, err)
+	}
+	in.b.file = f
+	in.b.head = append([]byte(nil), in.mem[:min(len(in.mem), headerMax)]...)
+	if err := in.spill(in.mem); err != nil {
+		return err
+	}
+	in.mem = nil
+	return in.spill(p)
+}
+
+// spill appends p to the file.
+func (in *intake) spill(p []byte) error {
+	b := in.b
+	if !in.sp.disk.TryAcquire(int64(len(p))) {
+		return fmt.Errorf("%w: %d octets are in it", errSpoolFull, int64(spoolBudget))
+	}
+	b.heldDisk += int64(len(p))
+	if _, err := b.file.Write(p); err != nil {
+		return fmt.Errorf("%w: %w", errSpoolFull, err)
+	}
+	if room := headerMax - len(b.head); room > 0 && in.mem == nil {
+		b.head = append(b.head, p[:min(len(p), room)]...)
+	}
+	return nil
+}
+
+func (in *intake) done() (*body, error) {
+	b := in.b
+	if b.size == 0 {
+		// An empty message cannot be stored anywhere; one CRLF is its canonical
+		// form.
+		if err := in.store(crlf); err != nil {
+			b.release()
+			return nil, err
+		}
+	}
+	b.hash, b.canon = in.canon.Sum()
+	if b.file != nil {
+		b.ReaderAt = b.file
+		b.head = bytes.Clone(headerOf(b.head)) // or every large body pins headerMax octets
+		b.sp.mem.Release(b.held)
+		b.held = 0
+		return b, nil
+	}
+	b.ReaderAt = bytes.NewReader(in.mem)
+	b.head = headerOf(in.mem[:min(len(in.mem), headerMax)])
+	return b, nil
+}
+
+// headerOf returns what comes before the first empty line, with it.
+func headerOf(p []byte) []byte {
+	if bytes.HasPrefix(p, crlf) {
+		return p[:len(crlf)]
+	}
+	if i := bytes.Index(p, crlfcrlf); i >= 0 {
+		return p[:i+len(crlfcrlf)]
+	}
+	return p
+}
+
+var crlfcrlf = []byte("\r\n\r\n")
+
+// unlinkedFile makes a file that no longer has a name, so that nothing is left
+// of it however the process ends.
+func unlinkedFile(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(dir, "body-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(filepath.Join(dir, filepath.Base(f.Name()))); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
