@@ -148,17 +148,13 @@ func (s *Store) openWriter(o *Options) (err error) {
 	if _, err := s.writer.exec("COMMIT"); err != nil {
 		return err
 	}
-	v, err := s.writer.scalar("SELECT value FROM meta WHERE name = 'clock'")
+	clock, err := s.writer.number("SELECT value FROM meta WHERE name = 'clock'")
 	if err != nil {
 		return err
 	}
-	clock, _ := v.(int64)
 	s.clock.Store(clock)
-	if v, err = s.writer.scalar("SELECT coalesce(max(id), 0) + 1 FROM message"); err != nil {
-		return err
-	}
-	s.nextID, _ = v.(int64)
-	return nil
+	s.nextID, err = s.writer.number("SELECT coalesce(max(id), 0) + 1 FROM message")
+	return err
 }
 
 // setJournal chooses WAL, in which readers and the writer do not block each
@@ -166,7 +162,7 @@ func (s *Store) openWriter(o *Options) (err error) {
 // has not: there two hosts would each believe their own.
 func setJournal(c *conn, network bool) error {
 	if !network {
-		v, err := c.scalar("PRAGMA journal_mode = WAL")
+		v, err := c.word("PRAGMA journal_mode = WAL")
 		if err != nil && sqlCode(err) != sqlite3.SQLITE_IOERR && sqlCode(err) != sqlite3.SQLITE_CANTOPEN {
 			return err
 		}
@@ -174,7 +170,7 @@ func setJournal(c *conn, network bool) error {
 			return nil
 		}
 	}
-	v, err := c.scalar("PRAGMA journal_mode = TRUNCATE")
+	v, err := c.word("PRAGMA journal_mode = TRUNCATE")
 	if err == nil && v != "truncate" {
 		err = fmt.Errorf("no safe journal mode: SQLite stays with %q", v)
 	}
@@ -209,12 +205,9 @@ func inspect(ctx context.Context, c *conn, path string, always bool) error {
 	if err != nil || version == 0 {
 		return err
 	}
-	v, err := c.scalar("SELECT value FROM meta WHERE name = 'clean'")
-	if err != nil {
+	clean, err := c.number("SELECT value FROM meta WHERE name = 'clean'")
+	if err != nil || clean == 1 && !always {
 		return err
-	}
-	if v == int64(1) && !always {
-		return nil
 	}
 	return c.query(ctx, "PRAGMA quick_check(1)", nil, func(r row) error {
 		if found := r.text(0); found != "ok" {
@@ -230,11 +223,9 @@ func identify(c *conn, path string) (version int64, err error) {
 	for sql, to := range map[string]*int64{
 		"PRAGMA user_version": &version, "PRAGMA application_id": &id, "SELECT count(*) FROM sqlite_schema": &tables,
 	} {
-		v, err := c.scalar(sql)
-		if err != nil {
+		if *to, err = c.number(sql); err != nil {
 			return 0, err
 		}
-		*to, _ = v.(int64)
 	}
 	switch {
 	case id != applicationID && (id != 0 || tables != 0):
@@ -286,12 +277,11 @@ func View(ctx context.Context, path string) (*Store, error) {
 		return nil, classify(path, err)
 	}
 	s := &Store{path: path, reader: c}
-	v, err := c.scalar("SELECT value FROM meta WHERE name = 'clock'")
+	clock, err := c.number("SELECT value FROM meta WHERE name = 'clock'")
 	if err != nil {
 		_ = c.close()
 		return nil, classify(path, err)
 	}
-	clock, _ := v.(int64)
 	s.clock.Store(clock)
 	return s, nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unsafe"
 )
 
 // Known is what is remembered of one account.
@@ -45,26 +44,19 @@ const (
 
 func scanMessage(r row, m *Message) {
 	*m = Message{
-		ID: r.int64(0), UIDL: r.raw(1), Gen: r.int(2), Size: r.int64(3), FirstSeen: r.time(4), Fetches: r.int(5), Holds: r.int(6),
+		ID: r.int64(0), UIDL: r.text(1), Gen: r.int(2), Size: r.int64(3), FirstSeen: r.time(4), Fetches: r.int(5), Holds: r.int(6),
 		Status: Status(r.int64(7)), Note: r.text(8), NextTry: r.time(9), AbsentSince: r.time(10), DelSentAt: r.time(11), GoneAt: r.time(12),
 	}
 }
 
-// raw returns a BLOB as a string without copying it again: the driver has made
-// it for this row alone.
-func (r row) raw(i int) string {
-	b := r.bytes(i)
-	return unsafe.String(unsafe.SliceData(b), len(b))
-}
-
 func scanContent(r row, i int) *Content {
-	if r[i] == nil {
+	if r.null(i) {
 		return nil
 	}
 	c := &Content{CanonSize: r.int64(i + 1), MessageID: r.text(i + 4), Octets: r.int64(i + 5)}
-	copy(c.Hash[:], r.bytes(i))
-	copy(c.FP[:], r.bytes(i+2))
-	copy(c.Stable[:], r.bytes(i+3))
+	copy(c.Hash[:], r.octets(i))
+	copy(c.FP[:], r.octets(i+2))
+	copy(c.Stable[:], r.octets(i+3))
 	return c
 }
 

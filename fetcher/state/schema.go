@@ -87,16 +87,15 @@ CREATE INDEX delivery_uid ON delivery (target, box, uidvalidity, uid) WHERE uid 
 
 // migrate brings the tables to today's version, one transaction a step.
 func migrate(c *conn) error {
-	v, err := c.scalar("PRAGMA user_version")
+	have, err := c.number("PRAGMA user_version")
 	if err != nil {
 		return err
 	}
-	have, _ := v.(int64)
 	for i := int(have); i < len(schema); i++ {
 		sql := fmt.Sprintf("BEGIN IMMEDIATE; %s; PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT",
 			schema[i], applicationID, i+1)
-		if _, err := c.exec(sql); err != nil {
-			_, _ = c.exec("ROLLBACK")
+		if err := c.script(sql); err != nil {
+			_ = c.script("ROLLBACK")
 			return fmt.Errorf("schema step %d: %w", i+1, err)
 		}
 	}

@@ -209,7 +209,7 @@ func (s *Store) shut() error {
 		// read, and copied, alone.
 		_, cerr := s.writer.exec("UPDATE meta SET value = 1 WHERE name = 'clean'")
 		if cerr == nil {
-			_, cerr = s.writer.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+			cerr = s.writer.script("PRAGMA wal_checkpoint(TRUNCATE)")
 		}
 		err = errors.Join(err, cerr)
 	}
