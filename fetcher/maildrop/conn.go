@@ -34,6 +34,8 @@ type Conn struct {
 	// hidden is what was sent in secret: some servers quote in an -ERR what they
 	// did not like.
 	hidden []string
+	// linger is drainTime; tests have less patience.
+	linger time.Duration
 }
 
 const (
@@ -67,7 +69,7 @@ func Dial(ctx context.Context, cfg *Config, log *slog.Logger) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{cfg: cfg, nc: nc, lc: newLineConn(nc, cfg.AllowLF), log: log, trace: log.Enabled(ctx, slog.LevelDebug)}
+	c := &Conn{cfg: cfg, nc: nc, lc: newLineConn(nc, cfg.AllowLF), log: log, trace: log.Enabled(ctx, slog.LevelDebug), linger: drainTime}
 	stop := nc.CloseOn(ctx)
 	err = c.open(ctx, password)
 	if !stop() && err == nil {
@@ -157,18 +159,8 @@ func (c *Conn) readCaps(ctx context.Context) (Caps, error) {
 		return caps, err
 	}
 	caps.Known = true
-	lines := 0
-	err := c.lc.readLines(func(line []byte) error {
-		if lines++; lines > maxCaps {
-			return botchf("more than %d capabilities", maxCaps)
-		}
-		caps.add(string(line))
-		return nil
-	})
-	if err != nil {
-		return caps, c.fail(ctx, "CAPA", err)
-	}
-	return caps, nil
+	err := c.lines(ctx, "CAPA", maxCaps, func(line []byte) { caps.add(string(line)) })
+	return caps, err
 }
 
 // Caps returns the server's capabilities: those after login once List has run,
@@ -290,6 +282,15 @@ func (c *Conn) reply(ctx context.Context, op string) error {
 		text := c.lc.last.text
 		return &Error{Kind: Refused, Code: codeOf(text), Op: op, Reply: errReply(c.said())}
 	}
+	return nil
+}
+
+// lines reads the rest of a reply of several lines.
+func (c *Conn) lines(ctx context.Context, op string, most int, each func(line []byte)) error {
+	if err := c.lc.readLines(most, each); err != nil {
+		return c.fail(ctx, op, err)
+	}
+	c.nc.Progress()
 	return nil
 }
 

@@ -49,6 +49,7 @@ func config(t testing.TB, s *maildroptest.Server) *Config {
 			maildroptest.None: endpoint.Plain, maildroptest.Implicit: endpoint.Implicit, maildroptest.STLS: endpoint.StartTLS,
 		}[s.TLS],
 		Timeout: 10 * time.Second,
+		Auth:    "plain", // "auto" is SCRAM, which takes time
 	}}
 	if s.TLS != maildroptest.None {
 		c.CAFile = filepath.Join(t.TempDir(), "ca.pem")

@@ -15,8 +15,8 @@ import (
 // otherwise forge the mails that follow.
 type dotReader struct {
 	lc   *lineConn
-	left []byte // rest of the piece that Read is handing out; in lc.br's buffer
 	at   place
+	cr   bool // the piece before ended in CR; only where lines end in LF
 	done bool
 	err  error
 }
@@ -95,7 +95,6 @@ func (d *dotReader) piece() ([]byte, error) {
 }
 
 // lfPiece reads from a server that ends lines with LF, and ends them with CRLF.
-// afterCR means here that the LF at hand has still to be turned into CRLF.
 func (d *dotReader) lfPiece() ([]byte, error) {
 	br := d.lc.br
 	if d.at == lineStart {
@@ -110,7 +109,11 @@ func (d *dotReader) lfPiece() ([]byte, error) {
 	buf, _ := br.Peek(br.Buffered())
 	switch i := bytes.IndexByte(buf, '\n'); {
 	case i < 0:
-		d.at = within
+		d.at, d.cr = within, buf[len(buf)-1] == '\r'
+		_, _ = br.Discard(len(buf))
+		return buf, nil
+	case i == 0 && d.cr:
+		d.at, buf = lineStart, buf[:1]
 	case i == 0:
 		d.at = lineStart
 		_, _ = br.Discard(1)
@@ -118,9 +121,10 @@ func (d *dotReader) lfPiece() ([]byte, error) {
 	case buf[i-1] == '\r':
 		d.at, buf = lineStart, buf[:i+1]
 	default:
-		d.at, buf = afterCR, buf[:i]
+		d.at, buf = within, buf[:i] // its line end is the next piece
 	}
 	_, _ = br.Discard(len(buf))
+	d.cr = false
 	return buf, nil
 }
 

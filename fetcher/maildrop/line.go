@@ -177,10 +177,10 @@ func hasWord(line []byte, word string) bool {
 		(len(line) == n || line[n] == ' ' || line[n] == '\t')
 }
 
-// readLines reads the lines of a multi-line reply up to its dot. A line is
-// valid until each returns.
-func (lc *lineConn) readLines(each func(line []byte) error) error {
-	for {
+// readLines reads the lines of a multi-line reply up to its dot, and no more
+// than most. A line is valid until each returns.
+func (lc *lineConn) readLines(most int, each func(line []byte)) error {
+	for n := 0; ; n++ {
 		line, err := lc.br.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
 			return botchf("a line of more than %d octets", maxLine)
@@ -194,13 +194,13 @@ func (lc *lineConn) readLines(each func(line []byte) error) error {
 		}
 		if len(text) > 0 && text[0] == '.' && (crlf || lc.lf) {
 			if text = text[1:]; len(text) == 0 {
-				lc.Progress()
 				return nil
 			}
 		}
-		if err := each(text); err != nil {
-			return err
+		if n == most {
+			return botchf("more than %d lines", most)
 		}
+		each(text)
 	}
 }
 

@@ -72,9 +72,8 @@ func (c *Conn) List(ctx context.Context) (Listing, error) {
 type listing struct {
 	c     *Conn
 	l     Listing
-	known []bool      // entries[i] has been named by UIDL
-	index map[int]int // Num → position; made when the orders differ
-	next  int         // where the next line of UIDL is expected
+	known []bool // entries[i] has been named by UIDL
+	next  int    // where the next line of UIDL is expected
 	odd   oddities
 }
 
@@ -125,18 +124,10 @@ func (b *listing) list(ctx context.Context) error {
 	}
 	// STAT is only a hint of how much is to come: it may be any number.
 	b.l.Entries = make([]Entry, 0, min(b.l.Messages, 1<<16))
-	lines := 0
-	err := b.c.lc.readLines(func(line []byte) error {
-		if lines++; lines > maxEntries {
-			return botchf("more than %d lines", maxEntries)
-		}
-		b.addSize(line)
-		return nil
-	})
-	if err != nil {
-		return b.c.fail(ctx, "LIST", err)
+	if err := b.c.lines(ctx, "LIST", maxEntries, b.addSize); err != nil {
+		return err
 	}
-	b.sortBySize()
+	b.sortByNum()
 	return nil
 }
 
@@ -162,9 +153,9 @@ func (b *listing) addSize(line []byte) {
 	b.l.Entries = append(b.l.Entries, Entry{Num: num, Size: size})
 }
 
-// sortBySize puts the entries in order of their numbers and leaves the first of
+// sortByNum puts the entries in order of their numbers and leaves the first of
 // those with the same number.
-func (b *listing) sortBySize() {
+func (b *listing) sortByNum() {
 	byNum := func(x, y Entry) int { return x.Num - y.Num }
 	if !slices.IsSortedFunc(b.l.Entries, byNum) {
 		slices.SortStableFunc(b.l.Entries, byNum)
@@ -188,18 +179,7 @@ func (b *listing) uidl(ctx context.Context) error {
 		return nil
 	}
 	b.known = make([]bool, len(b.l.Entries))
-	lines := 0
-	err := b.c.lc.readLines(func(line []byte) error {
-		if lines++; lines > maxEntries {
-			return botchf("more than %d lines", maxEntries)
-		}
-		b.addUIDL(line)
-		return nil
-	})
-	if err != nil {
-		return b.c.fail(ctx, "UIDL", err)
-	}
-	return nil
+	return b.c.lines(ctx, "UIDL", maxEntries, b.addUIDL)
 }
 
 func (b *listing) addUIDL(line []byte) {
@@ -300,11 +280,17 @@ func cutNumber(line []byte) (num int, rest []byte, ok bool) {
 // number reads a message number or count: digits and nothing else.
 func number(b []byte) (int, bool) {
 	n, err := strconv.ParseUint(string(b), 10, 31)
-	return int(n), err == nil
+	if err != nil {
+		return 0, false
+	}
+	return int(n), true
 }
 
-// octets reads a size.
+// octets reads a size. One of a petabyte is none, so sums cannot overflow.
 func octets(b []byte) (int64, bool) {
-	n, err := strconv.ParseUint(string(b), 10, 63)
-	return int64(n), err == nil
+	n, err := strconv.ParseUint(string(b), 10, 50)
+	if err != nil {
+		return 0, false
+	}
+	return int64(n), true
 }

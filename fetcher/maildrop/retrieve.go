@@ -300,7 +300,7 @@ func (g *grace) start() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.over && g.timer == nil {
-		g.timer = time.AfterFunc(drainTime, func() { g.c.nc.Close() })
+		g.timer = time.AfterFunc(g.c.linger, func() { g.c.nc.Close() })
 	}
 }
 

@@ -1,0 +1,583 @@
+package maildrop
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"popferry/fetcher/maildrop/maildroptest"
+)
+
+// hookOn does one thing at one command of the first session.
+func hookOn(cmd string, a maildroptest.Action) func(int, string) maildroptest.Action {
+	return func(session int, c string) maildroptest.Action {
+		if session == 1 && c == cmd {
+			return a
+		}
+		return maildroptest.Action{}
+	}
+}
+
+// A refused message is that message's trouble alone.
+func TestRetrieve_refused(t *testing.T) {
+	for _, tt := range []struct {
+		reply string
+		code  Code
+		temp  bool
+	}{
+		{"-ERR message 2 expunged", NoCode, false},
+		{"-ERR [SYS/TEMP] later", SysTemp, true},
+		{"-ERR [SYS/PERM] never", SysPerm, false},
+		{"-ERR", NoCode, false},
+	} {
+		s := start(t, func(s *maildroptest.Server) {
+			s.Hook = hookOn("RETR 2", maildroptest.Action{Reply: tt.reply + "\r\n"})
+		})
+		fill(s, 3)
+		c := dial(t, s)
+		all := fetchAll(t.Context(), c, listAll(t, c).Entries)
+		if len(all) != 3 || all[0].err != nil || all[2].err != nil || all[2].num != 3 {
+			t.Fatalf("%q: %+v", tt.reply, all)
+		}
+		e := asError(t, all[1].err)
+		if e.Kind != Refused || e.Code != tt.code || !Usable(e) || Temporary(e) != tt.temp || e.Op != "RETR 2" || e.Reply != tt.reply {
+			t.Errorf("%q: %+v", tt.reply, e)
+		}
+		if err := c.Quit(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Wherever a connection breaks, what came before is whole, what breaks off is
+// an error and never a shorter message, and nothing follows.
+func TestRetrieve_lost(t *testing.T) {
+	whole := len("+OK 23 octets\r\nSubject: 4\r\n\r\nbody 4\r\n.\r\n")
+	for _, how := range []maildroptest.Cut{maildroptest.FIN, maildroptest.RST, maildroptest.Stall} {
+		for at := 0; at < whole; at += 3 {
+			s := start(t, func(s *maildroptest.Server) {
+				s.Hook = hookOn("RETR 4", maildroptest.Action{Cut: how, At: at})
+			})
+			fill(s, 6)
+			cfg := config(t, s)
+			cfg.Timeout = 80 * time.Millisecond
+			c, err := Dial(t.Context(), cfg, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := fetchAll(t.Context(), c, listAll(t, c).Entries)
+			c.Close()
+			if how == maildroptest.RST && len(all) < 4 {
+				continue // a reset takes back what was on its way
+			}
+			if len(all) != 4 {
+				t.Fatalf("cut %d at %d: %d messages", how, at, len(all))
+			}
+			for i, g := range all[:3] {
+				if g.err != nil || g.num != i+1 {
+					t.Errorf("cut %d at %d: %+v", how, at, g)
+				}
+			}
+			e := asError(t, all[3].err)
+			if e.Kind != Lost || Usable(e) || !Temporary(e) || e.Op != "RETR 4" {
+				t.Errorf("cut %d at %d: %v", how, at, e)
+			}
+			if how == maildroptest.FIN && !errors.Is(e, io.ErrUnexpectedEOF) || errors.Is(e, io.EOF) {
+				t.Errorf("cut %d at %d: %v", how, at, e)
+			}
+			if how == maildroptest.Stall && !strings.Contains(e.Error(), "no progress for 80ms") {
+				t.Errorf("stall at %d: %v", at, e)
+			}
+		}
+	}
+}
+
+// A mail that forges the end of itself and a reply behind it stays one mail.
+func TestRetrieve_forged(t *testing.T) {
+	forged := "Subject: a\r\n\r\nx\n.\n+OK 5 octets\nSubject: forged\r\n\n.\r\n+OK\r\n.\r\r\n"
+	s := start(t, nil)
+	s.Add(testUser, "1", []byte(forged))
+	s.Add(testUser, "2", []byte("second\r\n"))
+	c := dial(t, s)
+	all := fetchAll(t.Context(), c, listAll(t, c).Entries)
+	if len(all) != 2 || all[0].body != forged || all[1].body != "second\r\n" || all[0].err != nil || all[1].err != nil {
+		t.Errorf("%+v", all)
+	}
+}
+
+// A server that does not stuff dots cuts its own mail short. The rest must not
+// be read as mail.
+func TestRetrieve_unstuffed(t *testing.T) {
+	s := start(t, func(s *maildroptest.Server) {
+		s.Hook = hookOn("RETR 1", maildroptest.Action{Reply: "+OK\r\na\r\n.\r\nthe rest\r\n.\r\n"})
+	})
+	fill(s, 3)
+	c := dial(t, s)
+	all := fetchAll(t.Context(), c, listAll(t, c).Entries)
+	if len(all) != 2 || all[0].err != nil || asError(t, all[1].err).Kind != Botched {
+		t.Errorf("%+v", all)
+	}
+}
+
+// What has no end is cut off, and costs no memory.
+func TestRetrieve_ceiling(t *testing.T) {
+	for name, text := range map[string]string{"lines": strings.Repeat("x", 70) + "\r\n", "one line": strings.Repeat("x", 70)} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, func(s *maildroptest.Server) {
+				s.Hook = hookOn("RETR 1", maildroptest.Action{Reply: "+OK\r\n", Stream: endless(text)})
+			})
+			fill(s, 2)
+			c := dial(t, s)
+			l := listAll(t, c)
+			c.Ceiling = 20 << 20
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			n := 0
+			for in := range c.Retrieve(t.Context(), slices.Values(l.Entries)) {
+				if n++; in.Err != nil {
+					t.Fatal(in.Err)
+				}
+				k, err := io.Copy(io.Discard, in.Body)
+				if e := asError(t, err); e.Kind != TooLarge || Usable(err) || Temporary(err) || e.Op != "RETR 1" {
+					t.Error(err)
+				}
+				if k > c.Ceiling {
+					t.Errorf("%d octets came through", k)
+				}
+			}
+			runtime.ReadMemStats(&after)
+			if n != 1 {
+				t.Errorf("%d messages", n)
+			}
+			if used := after.TotalAlloc - before.TotalAlloc; used > 4<<20 { // the server's part is in it
+				t.Errorf("%d octets allocated", used)
+			}
+		})
+	}
+}
+
+// Bodies are given out in small and large reads alike, and a body left half read
+// does not disturb the next.
+func TestRetrieve_partly(t *testing.T) {
+	s := start(t, nil)
+	for i := range 9 {
+		s.Add(testUser, fmt.Sprint(i), bytes.Repeat(fmt.Appendf(nil, "%d.\r\n.\r\n", i), 20_000))
+	}
+	c := dial(t, s)
+	l := listAll(t, c)
+	var old io.Reader
+	for in := range c.Retrieve(t.Context(), slices.Values(l.Entries)) {
+		if old != nil {
+			if n, err := old.Read(make([]byte, 10)); n != 0 || !errors.Is(err, errOver) {
+				t.Errorf("body of an earlier message: %d, %v", n, err)
+			}
+		}
+		old = in.Body
+		want := bytes.Repeat(fmt.Appendf(nil, "%d.\r\n.\r\n", in.Num-1), 20_000)
+		var got []byte
+		var err error
+		switch in.Num % 3 {
+		case 0:
+			got = make([]byte, 1000)
+			_, err = io.ReadFull(in.Body, got)
+			want = want[:1000]
+		case 1:
+			var b bytes.Buffer
+			var head [7]byte
+			_, err = io.ReadFull(in.Body, head[:])
+			b.Write(head[:])
+			if err == nil {
+				_, err = io.Copy(&b, in.Body)
+			}
+			got = b.Bytes()
+		default:
+			got, err = io.ReadAll(in.Body)
+		}
+		if err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("message %d: %d octets, %v", in.Num, len(got), err)
+		}
+	}
+	if err := c.Quit(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTop_capped(t *testing.T) {
+	header := bytes.Repeat([]byte("X: y\r\n"), 100_000)
+	s := start(t, nil)
+	s.Add(testUser, "1", header)
+	s.Add(testUser, "2", []byte("A: b\r\n\r\nbody\r\n"))
+	c := dial(t, s)
+	var bodies []string
+	for in := range c.Top(t.Context(), slices.Values(listAll(t, c).Entries)) {
+		b, err := io.ReadAll(in.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bodies = append(bodies, string(b))
+	}
+	if len(bodies) != 2 || bodies[0] != string(header[:256<<10]) || bodies[1] != "A: b\r\n\r\n" {
+		t.Errorf("%d headers of %d and more octets", len(bodies), len(bodies[0]))
+	}
+}
+
+// As much as the window allows goes out before the first reply, and no more.
+func TestRetrieve_window(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		messages int
+		size     string
+		caps     []string
+		off      bool
+		want     int
+	}{
+		{name: "256 commands", messages: 600, size: "10", want: 256},
+		{name: "8 MiB", messages: 20, size: "1048576", want: 8},
+		{name: "one that is larger than the window", messages: 20, size: "99999999", want: 1},
+		{name: "fewer than a window", messages: 5, size: "10", want: 5},
+		{name: "no PIPELINING", messages: 5, size: "10", caps: []string{"UIDL", "USER"}, want: 1},
+		{name: "pipelining: off", messages: 5, size: "10", off: true, want: 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := start(t, func(s *maildroptest.Server) {
+				s.Caps = tt.caps
+				s.Hook = hookOn("RETR 1", maildroptest.Action{Cut: maildroptest.Stall})
+			})
+			for i := range tt.messages {
+				s.AddMessage(testUser, maildroptest.Message{UIDL: fmt.Sprint(i), Body: []byte("x\r\n"), Size: tt.size})
+			}
+			cfg := config(t, s)
+			if tt.off {
+				cfg.Pipelining = "off"
+			}
+			cfg.Timeout = 50 * time.Millisecond
+			c, err := Dial(t.Context(), cfg, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			pulled := 0
+			for in := range c.Retrieve(t.Context(), func(yield func(Entry) bool) {
+				for _, e := range listAll(t, c).Entries {
+					if pulled++; !yield(e) {
+						return
+					}
+				}
+			}) {
+				if in.Err == nil {
+					t.Fatal("a stalled server delivered")
+				}
+			}
+			// One is pulled to learn that it does not fit.
+			if pulled != tt.want && !(pulled == tt.want+1 && tt.size != "10") {
+				t.Errorf("%d asked for, want %d", pulled, tt.want)
+			}
+		})
+	}
+}
+
+// Over a slow link a pass costs a window a round trip, not a message.
+func TestRetrieve_roundTrips(t *testing.T) {
+	const rtt = 100 * time.Millisecond
+	s := start(t, func(s *maildroptest.Server) { s.Latency = rtt })
+	fill(s, 200)
+	cfg := config(t, s)
+	cfg.Auth = "plain"
+	begin := time.Now()
+	c, err := Dial(t.Context(), cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := listAll(t, c)
+	fetchAll(t.Context(), c, l.Entries)
+	if _, err := c.Delete(t.Context(), l.Entries); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Quit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// Greeting, CAPA, AUTH, listing, RETR, DELE, QUIT; the server may see a
+	// window in two pieces.
+	if took := time.Since(begin); took < 7*rtt || took > 12*rtt {
+		t.Errorf("%.1f round trips", float64(took)/float64(rtt))
+	}
+}
+
+// Who leaves the loop can still delete and QUIT.
+func TestRetrieve_left(t *testing.T) {
+	s := start(t, nil)
+	fill(s, 100)
+	c := dial(t, s)
+	l := listAll(t, c)
+	for in := range c.Retrieve(t.Context(), slices.Values(l.Entries)) {
+		if in.Num == 3 {
+			break
+		}
+	}
+	if deleted, err := c.Delete(t.Context(), l.Entries[:3]); err != nil || len(deleted) != 3 {
+		t.Fatal(deleted, err)
+	}
+	if err := c.Quit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(s.Messages(testUser)); n != 97 {
+		t.Errorf("%d left", n)
+	}
+}
+
+// Who is interrupted can, too; what was asked for already is not waited for
+// without limit.
+func TestRetrieve_cancelled(t *testing.T) {
+	s := start(t, nil)
+	fill(s, 600)
+	c := dial(t, s)
+	l := listAll(t, c)
+	ctx, cancel := context.WithCancel(t.Context())
+	n := 0
+	for in := range c.Retrieve(ctx, slices.Values(l.Entries)) {
+		if in.Err != nil {
+			t.Fatal(in.Err)
+		}
+		if n++; n == 2 {
+			cancel()
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d messages after the end", n-2)
+	}
+	if deleted, err := c.Delete(t.Context(), l.Entries[:2]); err != nil || len(deleted) != 2 {
+		t.Fatal(deleted, err)
+	}
+	if err := c.Quit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range c.Retrieve(ctx, slices.Values(l.Entries)) {
+		t.Fatal("fetched for a context that has ended")
+	}
+}
+
+func TestRetrieve_cancelledWhileStalled(t *testing.T) {
+	for _, leave := range []bool{false, true} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		why := errors.New("told to stop")
+		s := start(t, func(s *maildroptest.Server) {
+			s.Hook = func(_ int, cmd string) (a maildroptest.Action) {
+				if cmd == "RETR 2" {
+					a.Cut = maildroptest.Stall
+					if !leave {
+						cancel(why)
+					}
+				}
+				return a
+			}
+		})
+		fill(s, 5)
+		c := dial(t, s)
+		c.linger = 20 * time.Millisecond
+		var err error
+		for in := range c.Retrieve(ctx, slices.Values(listAll(t, c).Entries)) {
+			err = in.Err
+			if leave {
+				break
+			}
+		}
+		if !leave && (err != nil && !errors.Is(err, why)) {
+			t.Errorf("%v", err)
+		}
+		if _, err := c.List(t.Context()); asError(t, err).Kind != Lost {
+			t.Errorf("left %t: the session is in use again: %v", leave, err)
+		}
+		cancel(nil)
+	}
+}
+
+// A loop that panics leaves a session that cannot be used out of step.
+func TestRetrieve_panic(t *testing.T) {
+	s := start(t, nil)
+	fill(s, 5)
+	c := dial(t, s)
+	l := listAll(t, c)
+	func() {
+		defer func() { _ = recover() }()
+		for range c.Retrieve(t.Context(), slices.Values(l.Entries)) {
+			panic("in the loop")
+		}
+	}()
+	if _, err := c.Delete(t.Context(), l.Entries); Usable(err) {
+		t.Errorf("DELE after a panic: %v", err)
+	}
+}
+
+func TestDelete_refused(t *testing.T) {
+	s := start(t, func(s *maildroptest.Server) {
+		s.Hook = hookOn("DELE 2", maildroptest.Action{Reply: "-ERR read only\x1b\r\n"})
+	})
+	fill(s, 4)
+	var log bytes.Buffer
+	cfg := config(t, s)
+	c, err := Dial(t.Context(), cfg, debugLog(&log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	deleted, err := c.Delete(t.Context(), listAll(t, c).Entries)
+	if err != nil || len(deleted) != 3 || deleted[1].Num != 3 {
+		t.Fatalf("%+v, %v", deleted, err)
+	}
+	if err := c.Quit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left := s.Messages(testUser); len(left) != 1 || left[0].UIDL != "uid-2" {
+		t.Errorf("%+v left", left)
+	}
+	if !strings.Contains(log.String(), `uidl=uid-2 err="DELE 2: -ERR read only\\x1b"`) {
+		t.Errorf("not told: %s", log.String())
+	}
+}
+
+func TestDelete_lost(t *testing.T) {
+	s := start(t, func(s *maildroptest.Server) {
+		s.Hook = hookOn("DELE 3", maildroptest.Action{Cut: maildroptest.FIN})
+	})
+	fill(s, 4)
+	c := dial(t, s)
+	deleted, err := c.Delete(t.Context(), listAll(t, c).Entries)
+	if asError(t, err).Kind != Lost || len(deleted) != 2 || len(s.Messages(testUser)) != 4 {
+		t.Errorf("%+v, %v", deleted, err)
+	}
+}
+
+// An interrupted Delete has marked what it returns, and QUIT makes it so.
+func TestDelete_cancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	s := start(t, func(s *maildroptest.Server) {
+		s.Caps = []string{"UIDL", "USER"}
+		s.Hook = func(_ int, cmd string) (a maildroptest.Action) {
+			if cmd == "DELE 2" {
+				cancel()
+			}
+			return a
+		}
+	})
+	fill(s, 4)
+	c := dial(t, s)
+	deleted, err := c.Delete(ctx, listAll(t, c).Entries)
+	if !errors.Is(err, context.Canceled) || len(deleted) != 2 {
+		t.Fatalf("%+v, %v", deleted, err)
+	}
+	if err := c.Quit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(s.Messages(testUser)); n != 2 {
+		t.Errorf("%d left", n)
+	}
+}
+
+func TestQuit(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		act  maildroptest.Action
+		kind Kind
+		left int
+	}{
+		{"-ERR", maildroptest.Action{Reply: "-ERR some deleted messages not removed\r\n"}, Refused, 2},
+		{"reply lost", maildroptest.Action{Cut: maildroptest.FIN}, Lost, 1},
+		{"reply lost, nothing done", maildroptest.Action{Cut: maildroptest.RST, NoCommit: true}, Lost, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := start(t, func(s *maildroptest.Server) { s.Hook = hookOn("QUIT", tt.act) })
+			fill(s, 2)
+			c := dial(t, s)
+			if _, err := c.Delete(t.Context(), listAll(t, c).Entries[:1]); err != nil {
+				t.Fatal(err)
+			}
+			err := c.Quit(t.Context())
+			if asError(t, err).Kind != tt.kind {
+				t.Error(err)
+			}
+			if n := len(s.Messages(testUser)); n != tt.left {
+				t.Errorf("%d left", n)
+			}
+			if _, err := c.List(t.Context()); Usable(err) {
+				t.Errorf("LIST after QUIT: %v", err)
+			}
+		})
+	}
+}
+
+func TestAllowLF(t *testing.T) {
+	lines := map[string]string{
+		"GREETING": "+OK hi\n", "CAPA": "-ERR what\n", "USER " + testUser: "+OK\n", "PASS " + testPassword: "+OK\n",
+		"STAT": "+OK 1 9\n", "LIST": "+OK\n1 9\n.\n", "UIDL": "+OK\n1 a\n.\n", "RETR 1": "+OK\nSubject: a\n\n..b\n.\n", "QUIT": "+OK\n",
+	}
+	s := start(t, func(s *maildroptest.Server) {
+		s.Hook = func(_ int, cmd string) maildroptest.Action { return maildroptest.Action{Reply: lines[cmd]} }
+	})
+	cfg := config(t, s)
+	cfg.AllowLF = true
+	c, err := Dial(t.Context(), cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := fetchAll(t.Context(), c, listAll(t, c).Entries)
+	if len(all) != 1 || all[0].body != "Subject: a\r\n\r\n.b\r\n" || all[0].err != nil {
+		t.Errorf("%+v", all)
+	}
+	if err := c.Quit(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Less than 1 KiB a second for ten minutes is not worth waiting for, although
+// there is progress all the time.
+func TestTooSlow(t *testing.T) {
+	s := start(t, nil)
+	c := dial(t, s)
+	if err := c.send(t.Context(), "CAPA"); err != nil {
+		t.Fatal(err)
+	}
+	c.lc.waited, c.lc.octets = slowGrace+time.Minute, 30*slowRate
+	if _, err := (network{c.lc}).Read(make([]byte, 1)); !errors.Is(err, errTooSlow) {
+		t.Errorf("30 KiB in 11 minutes: %v", err)
+	}
+	c.lc.waited, c.lc.octets = slowGrace+time.Minute, 70*slowRate
+	if _, err := (network{c.lc}).Read(make([]byte, 1)); err != nil {
+		t.Errorf("70 KiB in 11 minutes: %v", err)
+	}
+}
+
+func BenchmarkRetrieve(b *testing.B) {
+	for _, tls := range []maildroptest.TLS{maildroptest.None, maildroptest.Implicit} {
+		b.Run(fmt.Sprintf("5000 of 8 KB, tls %d", tls), func(b *testing.B) {
+			s := start(b, func(s *maildroptest.Server) { s.TLS = tls })
+			body := bytes.Repeat([]byte(strings.Repeat("x", 76)+"\r\n"), 105)
+			for i := range 5000 {
+				s.Add(testUser, fmt.Sprint(i), body)
+			}
+			c := dial(b, s)
+			l := listAll(b, c)
+			b.ReportAllocs()
+			var n atomic.Int64
+			for b.Loop() {
+				for in := range c.Retrieve(b.Context(), slices.Values(l.Entries)) {
+					if in.Err != nil {
+						b.Fatal(in.Err)
+					}
+					k, err := io.Copy(io.Discard, in.Body)
+					if err != nil || k != int64(len(body)) {
+						b.Fatal(k, err)
+					}
+					n.Add(1)
+				}
+			}
+			b.ReportMetric(float64(n.Load())/b.Elapsed().Seconds(), "msg/s")
+		})
+	}
+}
