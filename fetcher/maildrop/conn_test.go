@@ -522,7 +522,13 @@ func TestCaps(t *testing.T) {
 func TestDial_noCAPA(t *testing.T) {
 	s := start(t, func(s *maildroptest.Server) { s.NoCAPA = true })
 	fill(s, 3)
-	c := dial(t, s)
+	cfg := config(t, s)
+	cfg.Auth = "auto"
+	c, err := Dial(t.Context(), cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
 	l := listAll(t, c)
 	if len(l.Entries) != 3 || c.Caps().Known || len(fetchAll(t.Context(), c, l.Entries)) != 3 {
 		t.Errorf("%+v %+v", l, c.Caps())

@@ -521,7 +521,7 @@ func TestAllowLF(t *testing.T) {
 		s.Hook = func(_ int, cmd string) maildroptest.Action { return maildroptest.Action{Reply: lines[cmd]} }
 	})
 	cfg := config(t, s)
-	cfg.AllowLF = true
+	cfg.AllowLF, cfg.Auth = true, "auto"
 	c, err := Dial(t.Context(), cfg, nil)
 	if err != nil {
 		t.Fatal(err)
