@@ -65,7 +65,7 @@ func BenchmarkDecide(b *testing.B) {
 		for i := range rs {
 			rs[i] = Rule{Name: fmt.Sprint(i), If: &kinds[i%len(kinds)], Then: Then{Folders: []string{"A"}}}
 		}
-		rs[n-1] = Rule{Name: "last", If: ptr(where("from", Domain, "acme.example")), Then: Then{Folders: []string{"Lists/${list_name}"}}}
+		rs[n-1] = Rule{Name: "last", If: new(where("from", Domain, "acme.example")), Then: Then{Folders: []string{"Lists/${list_name}"}}}
 		set := mustCompile(b, rs...)
 		mail := benchMail()
 		b.Run(fmt.Sprintf("rules=%d", n), func(b *testing.B) {

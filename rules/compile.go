@@ -84,6 +84,7 @@ func (c *compiler) rule(i int, r *Rule) {
 	}
 	compiled := rule{Rule: *r, cond: node{op: opAll}}
 	compiled.Accounts = slices.Clone(r.Accounts)
+	compiled.If, compiled.Then.Folders = nil, nil // cond and folders stand for them
 	compiled.Then.Flags = c.flags(r.Then.Flags)
 	if r.If != nil {
 		compiled.cond = c.cond("if", r.If, 0)
@@ -317,8 +318,7 @@ func compileRegex(text string) (*regexp.Regexp, error) {
 
 // regexError drops the words that every error of package regexp begins with.
 func regexError(err error) error {
-	var bad *syntax.Error
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*syntax.Error](err); ok {
 		return fmt.Errorf("regex: %s: %q", bad.Code, bad.Expr)
 	}
 	return err

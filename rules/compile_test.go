@@ -36,7 +36,7 @@ func TestCompile_errors(t *testing.T) {
 		"size negative":       {cond(sized("<", -1)), "if.size", "not negative"},
 		"size with pattern":   {cond(Cond{Test: &Test{Key: "size", Size: SizeTest{"<", 1}, Patterns: []Pattern{{Glob, "x"}}}}), "if.size", "with a number only"},
 		"kind":                {cond(where("from", Kind(17), "x")), "if.from[0]", "no pattern of kind 17"},
-		"second pattern":      {cond(Cond{Any: []Cond{{Not: ptr(where("subject", Regex, "x", "(a"))}}}), "if.any[0].not.subject[1]", `missing closing ): "(a"`},
+		"second pattern":      {cond(Cond{Any: []Cond{{Not: new(where("subject", Regex, "x", "(a"))}}}), "if.any[0].not.subject[1]", `missing closing ): "(a"`},
 		"header pattern":      {cond(where("header X-Spam-Flag", Regex, "+")), "if.header.X-Spam-Flag[0]", `missing argument to repetition operator: "+"`},
 		"regex too long":      {cond(where("from", Regex, strings.Repeat("a", maxPattern+1))), "if.from[0]", "longer than 1024"},
 		"regex too large":     {cond(where("from", Regex, strings.Repeat("(a{30}){30}", 20))), "if.from[0]", "steps; 10000 are allowed"},
@@ -82,8 +82,6 @@ func TestCompile_errors(t *testing.T) {
 		})
 	}
 }
-
-func ptr[T any](v T) *T { return &v }
 
 func TestCompile_reportsAll(t *testing.T) {
 	bad := where("form", Glob, "x")

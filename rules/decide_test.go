@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -160,4 +161,21 @@ func TestSet_Only(t *testing.T) {
 	if got := set.Names(); !cmp.Equal(got, []string{"a", "b", "c"}) {
 		t.Errorf("Only changed the set: %q", got)
 	}
+}
+
+// One set and one header serve all workers of a pass; the race detector looks on.
+func TestDecide_concurrent(t *testing.T) {
+	set, m := everyRule(t), message(matchMail)
+	want := set.Decide(m)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 50 {
+				if got := set.Explain(m, func(s Step) { s.Lines() }); !cmp.Equal(got, want) {
+					t.Errorf("got %+v, want %+v", got, want)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -63,7 +63,7 @@ Result: deliver [Finance/Invoices \Flagged]`,
 				{Name: "many", If: all(where("to", Is, "a", "b", "c", "d"))},
 				{Name: "second", If: all(where("from", Domain, "example"), where("subject", Contains, "x"))},
 				{Name: "any", If: &Cond{Any: []Cond{where("from", Domain, "x.example"), where("subject", Regex, "^x")}}},
-				{Name: "not", If: &Cond{Not: ptr(where("from", Is, "invoice@acme.example"))}},
+				{Name: "not", If: &Cond{Not: new(where("from", Is, "invoice@acme.example"))}},
 				{Name: "size", If: all(sized(">", 5<<20))},
 				{Name: "account", If: all(where("account", Is, "old"))},
 				{Name: "exists", If: all(where("subject", Exists, "no"))},
@@ -107,7 +107,7 @@ Result: deliver [ ]`,
 Result: deliver [ ] [A \Seen $x] [B \Seen $x]`,
 		},
 		"skip": {
-			[]Rule{{Name: "s", If: all(Cond{Not: ptr(where("from", Domain, "isp.example"))}), Then: Then{Skip: true}}},
+			[]Rule{{Name: "s", If: all(Cond{Not: new(where("from", Domain, "isp.example"))}), Then: Then{Skip: true}}},
 			`
 ✓ s                from "invoice@acme.example" is not in domain "isp.example"
                    → skip

@@ -73,7 +73,7 @@ func everyRule(t testing.TB) *Set {
 	add(where("from", Glob, "*@*.example"), Then{Folders: []string{"F/${from_domain}"}, Flags: []string{"seen"}})
 	add(where("subject", Regex, `(\w+)\W+(\w*)`), Then{Folders: []string{"${1}/${2}", "S"}})
 	add(Cond{Any: []Cond{where("list_id", Domain, "org", "com"), where("header List-Id", Exists, "yes")}}, Then{Folders: []string{"L/${list_name}/${list_id}"}})
-	add(Cond{Not: ptr(where("to", Contains, "jane"))}, Then{Flags: []string{"$x"}})
+	add(Cond{Not: new(where("to", Contains, "jane"))}, Then{Flags: []string{"$x"}})
 	add(Cond{All: []Cond{where("cc", Exists, "yes"), where("account", Is, "isp")}}, Then{Folders: []string{"${year}/${month}/${day}"}})
 	add(where("header X-Drop", Is, "yes"), Then{Drop: true})
 	add(Cond{All: []Cond{sized(">", 1000), where("subject", Contains, "skip")}}, Then{Skip: true})

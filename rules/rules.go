@@ -30,8 +30,9 @@
 // display names are not looked at (a header test on the same field does).
 // subject is the decoded first Subject, header any field of that name, decoded;
 // list_id is what stands between < and > in List-Id, size the octets of the
-// message, account the name of the maildrop. A field that is missing or
-// unusable matches nothing but {exists: no}.
+// message, account the name of the maildrop. A field that is missing, or holds
+// nothing that can be used, matches no pattern; Exists asks whether it is there
+// at all.
 //
 // # Hostile mail
 //
@@ -41,8 +42,8 @@
 // cleaned before any separator is added (see Fields).
 //
 // Strings taken from a message keep their control characters unless said
-// otherwise: whoever prints them must escape them. Step and Check do so in
-// their String methods.
+// otherwise: whoever prints them must escape them. Step.Lines and Check.String
+// do so.
 package rules
 
 // Rule is one entry of the list: what must hold, and where the message then

@@ -228,7 +228,7 @@ func TestTemplate_errors(t *testing.T) {
 		t.Error("${2} of one group is accepted")
 	}
 	// What must not match captures nothing.
-	cond := Cond{Not: ptr(where("subject", Regex, "(x)"))}
+	cond := Cond{Not: new(where("subject", Regex, "(x)"))}
 	if _, err := Compile([]Rule{{Name: "r", If: &cond, Then: Then{Folders: []string{"${1}"}}}}); err == nil {
 		t.Error("${1} of a regex under not is accepted")
 	}
