@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"popferry/fetcher"
+	"popferry/fetcher/config"
+	"popferry/fetcher/maildrop"
+	"popferry/targets"
+	"popferry/targets/endpoint"
+)
+
+// checkTime bounds the live test of one account or target.
+const checkTime = 2 * time.Minute
+
+const checkLong = `Reads the configuration and reports everything that is wrong with it at once.
+Then logs in to every account and target that is named, or to all, and says what
+it finds there. Nothing is fetched, stored or deleted. --offline only reads.`
+
+func (a *app) checkCommand() *cobra.Command {
+	var offline, asJSON bool
+	cmd := &cobra.Command{
+		Use: "check [NAME…]", Short: "is the configuration right, do the logins work?", Long: checkLong,
+		ValidArgsFunction: a.names(func(c *config.Config) []string { return append(sorted(c.Accounts), sorted(c.Targets)...) }),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.load()
+			if err != nil {
+				return err
+			}
+			for _, n := range args {
+				if c.Accounts[n] == nil && c.Targets[n] == nil {
+					return &usageError{
+						text: fmt.Sprintf("there is no account or target %q", endpoint.Printable(n, 60)),
+						hint: "There are " + strings.Join(append(sorted(c.Accounts), sorted(c.Targets)...), ", "),
+					}
+				}
+			}
+			ck := &check{app: a, config: c, json: asJSON}
+			ck.offline()
+			if !offline {
+				ck.live(cmd.Context(), args)
+			}
+			return ck.end(cmd.Context())
+		},
+	}
+	cmd.Flags().BoolVar(&offline, "offline", false, "check the configuration only")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")
+	return cmd
+}
+
+// check is one check of a configuration and the servers in it.
+type check struct {
+	*app
+	config   *config.Config
+	json     bool
+	code     int
+	warnings int
+	problems int
+}
+
+// subject is what a line of a check is about.
+type subject struct{ kind, name, addr string }
+
+// found prints findings about one subject.
+func (c *check) found(about subject, fs ...targets.Finding) {
+	for _, f := range fs {
+		switch f.Level {
+		case "warn":
+			c.warnings++
+		case "fail":
+			c.problems++
+		}
+		if c.json {
+			line, err := json.Marshal(map[string]string{
+				"type": about.kind, "name": about.name, "address": about.addr, "level": f.Level, "text": f.Text, "hint": f.Hint,
+			})
+			if err == nil {
+				c.stdout.print(string(line) + "\n")
+			}
+		}
+	}
+	if c.json {
+		return
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-8s %s\n", c.stdout.paint(bold, about.name), about.addr)
+	for _, f := range fs {
+		mark := map[string]string{"warn": c.stdout.paint(yellow, "  warn   "), "fail": c.stdout.paint(red, "  FAIL   ")}[f.Level]
+		if mark == "" {
+			mark = "         "
+		}
+		b.WriteString(mark + endpoint.Printable(f.Text, 500) + "\n")
+		for _, h := range hint(f.Hint) {
+			b.WriteString("         → " + endpoint.Printable(h, 500) + "\n")
+		}
+	}
+	c.stdout.print(b.String())
+}
+
+// offline tells what the configuration says.
+func (c *check) offline() {
+	cfg := c.config
+	fs := []targets.Finding{{Level: "ok", Text: fmt.Sprintf("ok · %s, %s, %s, %s", count(len(cfg.Accounts), "account"),
+		count(len(cfg.Targets), "target"), count(len(cfg.Rules.Names()), "rule"), count(len(cfg.Jobs), "job"))}}
+	now := time.Now()
+	for _, j := range cfg.Jobs {
+		if next := j.Next(now); !next.IsZero() {
+			when := j.Cron
+			if j.Every > 0 {
+				when = "every " + j.Every.String()
+			}
+			fs = append(fs, targets.Finding{Level: "ok", Text: fmt.Sprintf("%s is due %s, next %s", j.Name, when, next.In(cfg.Location).Format("2006-01-02 15:04 MST"))})
+		}
+	}
+	for _, w := range append(slices.Clone(cfg.Warnings), cfg.Check()...) {
+		fs = append(fs, targets.Finding{Level: "warn", Text: w.Error(), Hint: w.Hint})
+	}
+	c.found(subject{"config", "config", cfg.File}, fs...)
+}
+
+// live logs in everywhere, one after the other, and reads the state.
+func (c *check) live(ctx context.Context, names []string) {
+	want := func(name string) bool { return len(names) == 0 || slices.Contains(names, name) }
+	for _, name := range sorted(c.config.Accounts) {
+		if want(name) && ctx.Err() == nil {
+			a := c.config.Accounts[name]
+			c.found(subject{"account", name, a.Maildrop.Addr()}, c.account(ctx, a)...)
+		}
+	}
+	for _, name := range sorted(c.config.Targets) {
+		if want(name) && ctx.Err() == nil {
+			t := c.config.Targets[name]
+			c.found(subject{"target", name, t.Server.Addr()}, c.target(ctx, t)...)
+		}
+	}
+	if len(names) == 0 && ctx.Err() == nil {
+		path := c.statePath(c.config)
+		c.found(subject{"state", "state", path}, c.state(ctx, path))
+	}
+}
+
+// fail makes a finding of an error.
+func (c *check) fail(err error, at where) targets.Finding {
+	p := explain(err, at)
+	c.code = worse(c.code, p.exit)
+	return targets.Finding{Level: "fail", Text: p.head, Hint: strings.Join(p.lines, "\n")}
+}
+
+// account logs in and reads the listing. QUIT deletes nothing: nothing was
+// marked.
+func (c *check) account(ctx context.Context, a *fetcher.Account) []targets.Finding {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	start := time.Now()
+	conn, err := maildrop.Dial(ctx, &a.Maildrop, c.log)
+	if err != nil {
+		return []targets.Finding{c.fail(err, where{account: a})}
+	}
+	defer conn.Close()
+	took := time.Since(start)
+	list, err := conn.List(ctx)
+	if err != nil {
+		return []targets.Finding{c.fail(err, where{account: a})}
+	}
+	caps := conn.Caps()
+	if err := conn.Quit(ctx); err != nil {
+		c.log.Debug("QUIT", "account", a.Name, "err", err)
+	}
+	fs := []targets.Finding{{Level: "ok", Text: fmt.Sprintf("login ok in %s · %s, %s · UIDL %s · TOP %s · PIPELINING %s",
+		roughly(took), count(list.Messages, "message"), octets(list.Octets), yes(!list.NoUIDL), yes(caps.TOP), yes(caps.Pipelining))}}
+	for _, w := range list.Warnings {
+		fs = append(fs, targets.Finding{Level: "warn", Text: w})
+	}
+	if list.NoUIDL {
+		c.code = worse(c.code, exitConfig)
+		fs = append(fs, targets.Finding{Level: "fail", Text: "the server has no UIDL, so popferry could not remember what it fetched"})
+	}
+	if caps.Expires {
+		fs = append(fs, targets.Finding{Level: "warn", Text: fmt.Sprintf("EXPIRE %d: the server itself deletes messages after %s", caps.Expire, count(caps.Expire, "day"))})
+	}
+	if caps.LoginDelay > 0 {
+		fs = append(fs, targets.Finding{Level: "ok", Text: fmt.Sprintf("LOGIN-DELAY %d: the server wants %s between two logins", int(caps.LoginDelay.Seconds()), caps.LoginDelay)})
+	}
+	return fs
+}
+
+// target asks the target to look at itself.
+func (c *check) target(ctx context.Context, t *config.Target) []targets.Finding {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	at := where{target: t.Name, server: t.Server}
+	opened, err := t.Config.Open(t.Name, c.log)
+	if err != nil {
+		return []targets.Finding{c.fail(err, at)}
+	}
+	defer opened.Close()
+	fs, err := opened.Check(ctx)
+	if err != nil {
+		return append(fs, c.fail(err, at))
+	}
+	for i, f := range fs {
+		switch {
+		case f.Level == "fail" && f.Err != nil:
+			fs[i] = c.fail(f.Err, at)
+		case f.Level == "fail":
+			c.code = worse(c.code, exitConfig)
+		}
+	}
+	return fs
+}
+
+func (c *check) state(ctx context.Context, path string) targets.Finding {
+	s, err := view(ctx, path)
+	if err != nil {
+		return c.fail(err, where{})
+	}
+	if s == nil {
+		return targets.Finding{Level: "ok", Text: "not there yet; the first run makes it"}
+	}
+	defer s.Close()
+	accounts, err := s.Accounts(ctx)
+	if err != nil {
+		return c.fail(err, where{})
+	}
+	known, held := 0, 0
+	for _, a := range accounts {
+		known, held = known+a.Known, held+a.Held
+	}
+	f := targets.Finding{Level: "ok", Text: "ok · " + count(known, "message") + " known"}
+	if held > 0 {
+		f = targets.Finding{Level: "warn", Text: fmt.Sprintf("%s known, %s held", count(known, "message"), humanize.Comma(int64(held))), Hint: "popferry state list"}
+	}
+	return f
+}
+
+// end says how many problems there were.
+func (c *check) end(ctx context.Context) error {
+	if e, stopped := interruption(ctx); stopped {
+		return e
+	}
+	if !c.json && c.problems+c.warnings > 0 {
+		c.stdout.printf("\n%s, %s.\n", count(c.problems, "problem"), count(c.warnings, "warning"))
+	}
+	if c.problems == 0 {
+		return nil
+	}
+	return exit{code: c.code}
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"popferry/fetcher"
+	"popferry/fetcher/config"
+	"popferry/fetcher/state"
+	"popferry/targets/endpoint"
+)
+
+// parallelPasses bounds the accounts that are read at the same time.
+const parallelPasses = 4
+
+// runOptions are the flags of run.
+type runOptions struct {
+	dryRun, json, newState, progress bool
+	limit                            int
+}
+
+const runLong = `One pass over the accounts of the jobs that are named, or of all jobs: what is
+new is fetched, goes where the rules say, and is remembered. Messages are deleted
+from the maildrop only as keep: says, and only after every target has them.
+
+It ends with 0 when all is well, also when nothing was new.`
+
+func (a *app) runCommand() *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use: "run [JOB…]", Short: "one pass, then exit", Long: runLong,
+		ValidArgsFunction: a.names(jobNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.limit < 0 || cmd.Flags().Changed("limit") && o.limit == 0 {
+				return usagef("--limit must be 1 or more")
+			}
+			if o.dryRun && o.newState {
+				return usagef("--new-state has no meaning with --dry-run, which changes nothing")
+			}
+			if !cmd.Flags().Changed("progress") {
+				o.progress = a.stderr.tty && !a.stderr.dumb && !o.json && !o.dryRun
+			}
+			if o.json {
+				a.ended = (&jsonView{w: a.stdout}).exit
+			}
+			c, err := a.load()
+			if err != nil {
+				return err
+			}
+			a.warn(c)
+			return a.runJobs(cmd.Context(), c, args, o)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.dryRun, "dry-run", false, "show what would happen to every message; change nothing anywhere")
+	f.IntVar(&o.limit, "limit", 0, "fetch at most `N` messages from each account")
+	f.BoolVar(&o.json, "json", false, "print a JSON object a line")
+	f.BoolVar(&o.newState, "new-state", false, "start anew where the state is missing or damaged: all mail is fetched again")
+	f.BoolVar(&o.progress, "progress", false, "show progress (default on a terminal)")
+	return cmd
+}
+
+func jobNames(c *config.Config) []string {
+	names := make([]string, len(c.Jobs))
+	for i, j := range c.Jobs {
+		names[i] = j.Name
+	}
+	return names
+}
+
+// runJobs runs one pass over every account of the named jobs, or of all.
+func (a *app) runJobs(ctx context.Context, c *config.Config, names []string, o runOptions) (err error) {
+	jobs, err := choose(c, names)
+	if err != nil {
+		return err
+	}
+	f := &fetcher.Fetcher{Log: a.log, DryRun: o.dryRun, Spool: filepath.Join(filepath.Dir(a.statePath(c)), "spool")}
+	if f.State, err = a.openState(ctx, c, o); err != nil {
+		return err
+	}
+	if f.State != nil {
+		defer func() { err = errors.Join(err, f.State.Close()) }()
+	}
+	if f.Targets, err = c.Open(a.log); err != nil {
+		return err
+	}
+	defer func() {
+		for _, t := range f.Targets {
+			t.Close()
+		}
+	}()
+	r := &runner{app: a, config: c, tally: newTally(c), view: a.viewFor(c, o)}
+	f.Event = r.event
+	r.passes(ctx, f, jobs, o.limit)
+	r.view.close()
+	e := r.tally.end(ctx, a)
+	if e.code == exitOK {
+		return nil
+	}
+	return e
+}
+
+// choose returns the named jobs in the order of the file.
+func choose(c *config.Config, names []string) ([]*config.Job, error) {
+	for _, n := range names {
+		if !slices.Contains(jobNames(c), n) {
+			return nil, &usageError{
+				text: fmt.Sprintf("there is no job %q", endpoint.Printable(n, 60)),
+				hint: "Jobs in " + c.File + ": " + strings.Join(jobNames(c), ", "),
+			}
+		}
+	}
+	if len(names) == 0 {
+		return c.Jobs, nil
+	}
+	return slices.DeleteFunc(slices.Clone(c.Jobs), func(j *config.Job) bool { return !slices.Contains(names, j.Name) }), nil
+}
+
+// openState opens the state; for a dry run only to read it, or not at all where
+// there is none.
+func (a *app) openState(ctx context.Context, c *config.Config, o runOptions) (*state.Store, error) {
+	path := a.statePath(c)
+	if o.dryRun {
+		return view(ctx, path)
+	}
+	return state.Open(ctx, path, state.Options{New: o.newState, Log: a.log})
+}
+
+// runner is one run of jobs.
+type runner struct {
+	*app
+	config *config.Config
+	tally  *tally
+	view   runView
+}
+
+// runView shows a run. Its methods are called one at a time.
+type runView interface {
+	event(e fetcher.Event)
+	close() // the last event was
+}
+
+func (r *runner) event(e fetcher.Event) {
+	r.tally.event(e)
+	r.view.event(e)
+}
+
+// passes runs the passes, a few accounts at a time, and waits for all of them.
+func (r *runner) passes(ctx context.Context, f *fetcher.Fetcher, jobs []*config.Job, limit int) {
+	var wg sync.WaitGroup
+	room := make(chan struct{}, parallelPasses)
+	for _, j := range jobs {
+		for _, account := range j.Accounts {
+			if limit > 0 && (account.Limits.Messages == 0 || limit < account.Limits.Messages) {
+				limited := *account
+				limited.Limits.Messages = limit
+				account = &limited
+			}
+			room <- struct{}{}
+			if ctx.Err() != nil {
+				<-room
+				continue
+			}
+			wg.Go(func() {
+				defer func() { <-room }()
+				_, err := f.Pass(ctx, &j.Job, account)
+				r.tally.pass(ctx, account, err)
+			})
+		}
+	}
+	wg.Wait()
+}
+
+// viewFor chooses how a run is shown.
+func (a *app) viewFor(c *config.Config, o runOptions) runView {
+	switch {
+	case o.json:
+		return &jsonView{w: a.stdout, progress: o.progress}
+	case o.dryRun:
+		return &planView{app: a, config: c}
+	}
+	v := &textView{app: a, config: c, human: a.human || a.stdout.tty}
+	if o.progress && a.level <= slog.LevelInfo {
+		v.bar = newBar(a.stderr)
+	}
+	return v
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"popferry/fetcher/config"
+	"popferry/fetcher/state"
+	"popferry/targets/endpoint"
+)
+
+// stateRows is how many messages state show prints; --json prints all.
+const stateRows = 50
+
+func (a *app) stateShowCommand() *cobra.Command {
+	var asJSON, held bool
+	cmd := &cobra.Command{
+		Use: "show ACCOUNT [UIDL]", Short: "what is known of an account's messages, or of one",
+		Long:              "The newest messages of an account, or everything that is known of one. UIDL may be\nits beginning.",
+		ValidArgsFunction: a.names(func(c *config.Config) []string { return sorted(c.Accounts) }),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return &usageError{text: "which account?", hint: "See: popferry state list"}
+			}
+			return maxArgs(2)(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.remember(cmd.Context(), func(m *memory) error {
+				records, err := m.records(cmd.Context(), args, held)
+				switch {
+				case err != nil:
+					return err
+				case asJSON:
+					return m.recordsJSON(args[0], records)
+				case len(args) == 2:
+					m.one(records[0])
+				default:
+					m.show(records)
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")
+	cmd.Flags().BoolVar(&held, "held", false, "only messages that could not be delivered")
+	return cmd
+}
+
+// record is a message and where it went.
+type record struct {
+	*state.Message
+	deliveries []state.Delivery
+}
+
+// records returns the messages that args ask for, the newest first.
+func (m *memory) records(ctx context.Context, args []string, held bool) ([]record, error) {
+	i := slices.IndexFunc(m.accounts, func(s state.AccountSummary) bool { return s.Name == args[0] })
+	if i < 0 {
+		return nil, &usageError{
+			text: fmt.Sprintf("nothing is remembered of an account %q", endpoint.Printable(args[0], 60)),
+			hint: "See: popferry state list",
+		}
+	}
+	known, err := m.store.Known(ctx, m.accounts[i].Source)
+	if err != nil {
+		return nil, err
+	}
+	var want []int64
+	for _, msg := range slices.Backward(known.Messages) {
+		fits := len(args) < 2 || strings.HasPrefix(msg.UIDL, args[1])
+		if fits && (!held || msg.Status == state.StatusHeld || msg.Status == state.StatusQuarantined) {
+			want = append(want, msg.ID)
+		}
+	}
+	if len(args) == 2 && len(want) == 0 {
+		return nil, usagef("no message of %s has a UIDL that begins with %q", args[0], endpoint.Printable(args[1], 60))
+	}
+	messages, err := m.store.Messages(ctx, want...)
+	if err != nil {
+		return nil, err
+	}
+	deliveries, err := m.store.Deliveries(ctx, want...)
+	byMessage := make(map[int64][]state.Delivery, len(messages))
+	for _, d := range deliveries {
+		byMessage[d.Message] = append(byMessage[d.Message], d)
+	}
+	var out []record
+	for _, msg := range slices.Backward(messages) {
+		out = append(out, record{msg, byMessage[msg.ID]})
+	}
+	return out, err
+}
+
+// show prints a line for each message.
+func (m *memory) show(records []record) {
+	rows := [][]string{{"UIDL", "STATUS", "SIZE", "FIRST SEEN", "WHERE, OR WHY NOT"}}
+	for _, r := range records[:min(len(records), stateRows)] {
+		rows = append(rows, []string{shown(r.UIDL), r.Status.String(), kilo(r.Size), day(r.FirstSeen), r.where()})
+	}
+	table(m.stdout, rows, 60)
+	if n := len(records) - stateRows; n > 0 {
+		m.stdout.printf("and %s · --json for all\n", count(n, "older message"))
+	}
+}
+
+// where says where the copies of a message are, or what is in their way.
+func (r record) where() string {
+	if r.Note != "" {
+		return endpoint.Printable(r.Note, 300)
+	}
+	var parts []string
+	for _, d := range r.deliveries {
+		part := d.Target + ": " + endpoint.Printable(d.Box, 80)
+		if d.Status != state.DeliveryDelivered {
+			part = d.Target + ": " + d.Status.String() + " " + endpoint.Printable(d.Reply, 200)
+		}
+		parts = append(parts, strings.TrimSpace(part))
+	}
+	return strings.Join(parts, " · ")
+}
+
+// one prints all that is known of a message.
+func (m *memory) one(r record) {
+	line := func(name, value string) {
+		if value != "" {
+			m.stdout.printf("%-12s %s\n", name, endpoint.Printable(value, 600))
+		}
+	}
+	line("uidl", r.UIDL)
+	line("status", r.Status.String())
+	line("note", r.Note)
+	line("size", humanize.Comma(r.Size)+" octets by LIST")
+	if r.Content != nil {
+		line("received", humanize.Comma(r.Octets)+" octets")
+		line("message-id", r.MessageID)
+		line("hash", fmt.Sprintf("%x", r.Hash))
+	}
+	line("first seen", stamp(r.FirstSeen))
+	line("next try", stamp(r.NextTry))
+	line("absent since", stamp(r.AbsentSince))
+	for _, d := range r.deliveries {
+		line("delivery", fmt.Sprintf("%s %s", d.Target, d.Status))
+		line("  folder", d.Box)
+		line("  rule", d.Rule)
+		if d.UID > 0 {
+			line("  uid", fmt.Sprintf("%d of UIDVALIDITY %d", d.UID, d.UIDValidity))
+		}
+		line("  reply", d.Reply)
+		line("  at", stamp(d.At))
+	}
+}
+
+func (m *memory) recordsJSON(account string, records []record) error {
+	enc := json.NewEncoder(m.stdout)
+	for _, r := range records {
+		var ds []map[string]any
+		for _, d := range r.deliveries {
+			ds = append(ds, map[string]any{
+				"target": d.Target, "folder": d.Box, "status": d.Status.String(), "rule": d.Rule,
+				"uidvalidity": d.UIDValidity, "uid": d.UID, "reply": d.Reply, "attempts": d.Attempts, "at": stamp(d.At),
+			})
+		}
+		line := map[string]any{
+			"account": account, "uidl": jsonUIDL(r.UIDL), "status": r.Status.String(), "note": r.Note, "bytes": r.Size,
+			"first_seen": stamp(r.FirstSeen), "next_try": stamp(r.NextTry), "deliveries": ds,
+		}
+		if r.Content != nil {
+			line["message_id"], line["hash"] = r.MessageID, fmt.Sprintf("%x", r.Hash)
+		}
+		if err := enc.Encode(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}

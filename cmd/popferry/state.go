@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"popferry/fetcher/config"
+	"popferry/fetcher/state"
+)
+
+func (a *app) stateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "state", Short: "what is remembered of the mail", Args: noArgs,
+		Long: "What is remembered of the mail. Reading it works at any time, also beside a run.",
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.stateListCommand(), a.stateShowCommand())
+	return cmd
+}
+
+// memory is a state opened for reading, and the configuration where there is
+// one: with --state there need not be.
+type memory struct {
+	*app
+	config   *config.Config // may be nil
+	store    *state.Store
+	accounts []state.AccountSummary
+}
+
+// remember opens the state, calls do, and closes it. Where there is no state
+// yet, do is called with no accounts.
+func (a *app) remember(ctx context.Context, do func(*memory) error) error {
+	m := &memory{app: a}
+	path := a.flags.state
+	if path == "" {
+		c, err := a.load()
+		if err != nil {
+			return err
+		}
+		m.config, path = c, c.State
+	}
+	s, err := view(ctx, path)
+	if err != nil {
+		return err
+	}
+	if s == nil {
+		a.log.Warn("nothing is remembered yet: there is no state file", "err", path)
+		return do(m)
+	}
+	defer s.Close()
+	m.store = s
+	if m.accounts, err = s.Accounts(ctx); err != nil {
+		return err
+	}
+	return do(m)
+}
+
+func (a *app) stateListCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "how many messages of each account are known", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.remember(cmd.Context(), func(m *memory) error {
+				if asJSON {
+					return m.listJSON()
+				}
+				m.list(time.Now())
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")
+	return cmd
+}
+
+// list prints a line for each account.
+func (m *memory) list(now time.Time) {
+	held := slices.ContainsFunc(m.accounts, func(s state.AccountSummary) bool { return s.Held > 0 })
+	rows := [][]string{{"ACCOUNT", "KNOWN", "ON SERVER", "WAITING TO BE DELETED", "FIRST SEEN", "LAST SUCCESS"}}
+	if held {
+		rows[0] = append(rows[0], "HELD")
+	}
+	for _, s := range m.accounts {
+		row := []string{
+			s.Name, humanize.Comma(int64(s.Known)), humanize.Comma(int64(s.OnServer)), m.waiting(s), day(s.FirstSeen), ago(s.LastSuccess, now),
+		}
+		if held {
+			row = append(row, humanize.Comma(int64(s.Held)))
+		}
+		rows = append(rows, row)
+	}
+	table(m.stdout, rows, 40)
+}
+
+// waiting says how many messages will be deleted when their time comes. Without
+// a configuration nobody knows whether it does.
+func (m *memory) waiting(s state.AccountSummary) string {
+	if m.config == nil {
+		return "?"
+	}
+	a := m.config.Accounts[s.Name]
+	if a == nil || a.Keep.Forever || s.Waiting == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%s (first on %s)", humanize.Comma(int64(s.Waiting)), s.OldestWaiting.Add(a.Keep.For).Local().Format("Jan 2"))
+}
+
+func (m *memory) listJSON() error {
+	enc := json.NewEncoder(m.stdout)
+	for _, s := range m.accounts {
+		err := enc.Encode(map[string]any{
+			"account": s.Name, "source": s.Source, "known": s.Known, "on_server": s.OnServer, "safe": s.Waiting,
+			"undelivered": s.Undelivered, "held": s.Held,
+			"first_seen": stamp(s.FirstSeen), "last_pass": stamp(s.LastPass), "last_success": stamp(s.LastSuccess),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func day(t time.Time) string {
+	if t.IsZero() {
+		return "–"
+	}
+	return t.Local().Format(time.DateOnly)
+}
+
+// stamp is a time in JSON; "" for none.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format(time.RFC3339)
+}
+
+func ago(t, now time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return humanize.RelTime(t, now, "ago", "from now")
+}

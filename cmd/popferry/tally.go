@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+
+	"popferry/fetcher"
+	"popferry/fetcher/config"
+)
+
+// maxProblems is how many different problems of one run are printed. Ten
+// thousand messages that fail for one reason are one problem.
+const maxProblems = 5
+
+// tally gathers what goes wrong in a run and what the run ends with. It is safe
+// for concurrent use.
+type tally struct {
+	config *config.Config
+
+	mu       sync.Mutex
+	code     int
+	failed   int
+	held     map[string]int // by account
+	problems map[string]*counted
+	order    []string
+}
+
+// counted is a problem and the messages that have it.
+type counted struct {
+	*problem
+	messages int
+	first    string // "isp/0001a7f2"
+}
+
+func newTally(c *config.Config) *tally {
+	return &tally{config: c, held: map[string]int{}, problems: map[string]*counted{}}
+}
+
+// event counts what failed and what is held.
+func (t *tally) event(e fetcher.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch e.Kind {
+	case fetcher.Failed, fetcher.Held:
+		t.message(e)
+	case fetcher.PassEnd:
+		t.failed += e.Report.Failed
+		if e.Report.Held > 0 {
+			t.held[e.Account] += e.Report.Held
+		}
+	}
+}
+
+// message gives the reason of one failure to the problem it belongs to.
+func (t *tally) message(e fetcher.Event) {
+	if e.Err == nil {
+		return
+	}
+	at := where{account: t.config.Accounts[e.Account], target: e.Target}
+	if j := jobOf(t.config, e.Job); at.target == "" && j != nil && len(j.Targets) == 1 {
+		at.target = j.Targets[0]
+	}
+	if target := t.config.Targets[at.target]; target != nil {
+		at.server = target.Server
+	}
+	c := t.add(explain(e.Err, at))
+	if c.messages++; c.messages == 1 {
+		c.first = e.Account + "/" + shown(e.UIDL)
+	}
+}
+
+// add notes a problem once, and returns it.
+func (t *tally) add(p *problem) *counted {
+	t.code = worse(t.code, p.exit)
+	key := p.code + "\x00" + p.head
+	c := t.problems[key]
+	if c == nil {
+		c = &counted{problem: p}
+		t.problems[key] = c
+		t.order = append(t.order, key)
+	}
+	return c
+}
+
+// pass notes how a pass ended. That it was interrupted is no problem of its own.
+func (t *tally) pass(ctx context.Context, a *fetcher.Account, err error) {
+	if err == nil {
+		return
+	}
+	if _, stopped := interruption(ctx); stopped {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.add(explain(err, where{account: a}))
+}
+
+// end prints the problems and returns how the run ends.
+func (t *tally) end(ctx context.Context, a *app) exit {
+	for i, key := range t.order {
+		if i == maxProblems {
+			a.log.Error("more problems than these; -v shows every message", "failed", len(t.order)-maxProblems)
+			break
+		}
+		c := t.problems[key]
+		if c.messages > 1 {
+			c.lines = append(c.lines[:min(len(c.lines), 6):6], fmt.Sprintf("So it was with %s, first %s.", count(c.messages, "message"), c.first))
+		} else if c.messages == 1 {
+			c.lines = append(c.lines[:min(len(c.lines), 6):6], "Message: "+c.first)
+		}
+		a.report(c.problem)
+	}
+	if e, stopped := interruption(ctx); stopped {
+		return exit{code: worse(e.code, t.code), reason: ""}
+	}
+	if t.failed > 0 || len(t.held) > 0 {
+		t.code = worse(t.code, exitSome)
+	}
+	e := exit{code: t.code}
+	if t.code == exitSome {
+		e.reason = t.reason()
+	}
+	return e
+}
+
+// reason is the last line when nothing is wrong but some messages.
+func (t *tally) reason() string {
+	var parts []string
+	if t.failed > 0 {
+		parts = append(parts, count(t.failed, "message")+" failed, the next run tries again")
+	}
+	held, one := 0, ""
+	for _, account := range sorted(t.held) {
+		held += t.held[account]
+		one = account
+	}
+	switch {
+	case held == 0:
+	case len(t.held) > 1:
+		parts = append(parts, fmt.Sprintf(`%s held (see "popferry state list")`, are(held)))
+	default:
+		parts = append(parts, fmt.Sprintf(`%s held (see "popferry state show %s --held")`, are(held), one))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func are(n int) string {
+	if n == 1 {
+		return "1 message is"
+	}
+	return count(n, "message") + " are"
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"log/slog"
+
+	"popferry/fetcher"
+	"popferry/fetcher/config"
+)
+
+// textView prints a summary of each pass for people, and a log line of each
+// elsewhere; with -v, also a line for each message.
+type textView struct {
+	*app
+	config *config.Config
+	human  bool
+	bar    *bar // nil for none
+}
+
+func (v *textView) event(e fetcher.Event) {
+	if v.bar != nil {
+		v.bar.event(e)
+	}
+	switch e.Kind {
+	case fetcher.PassStart, fetcher.Listed, fetcher.Planned:
+	case fetcher.PassEnd:
+		switch {
+		case v.human && v.level <= slog.LevelInfo:
+			v.summary(e)
+		default:
+			v.passLine(e)
+		}
+	default:
+		if v.verbose {
+			v.messageLine(e)
+		}
+	}
+}
+
+func (v *textView) close() {
+	if v.bar != nil {
+		v.bar.stop()
+	}
+}
+
+// passLine is the one line of a pass in a log.
+func (v *textView) passLine(e fetcher.Event) {
+	r := e.Report
+	args := []any{
+		"job", r.Job, "account", r.Account, "pass", r.Pass,
+		"new", r.New, "delivered", fresh(r), "duplicate", r.Duplicate, "failed", r.Failed, "held", r.Held,
+		"bytes", r.Bytes, "deleted", r.Deleted, "took", r.Took,
+	}
+	for _, c := range []struct {
+		key string
+		n   int
+	}{{"skipped", r.Skipped}, {"dropped", r.Dropped}, {"recovered", r.Recovered}} {
+		if c.n > 0 {
+			args = append(args, c.key, c.n)
+		}
+	}
+	v.log.Info("pass", args...)
+}
+
+// messageLine is the one line of a message and destination in a log.
+func (v *textView) messageLine(e fetcher.Event) {
+	args := []any{"job", e.Job, "account", e.Account, "pass", e.Pass, "uidl", e.UIDL, "size", e.Octets}
+	for _, f := range []struct{ key, value string }{
+		{"msgid", e.MessageID}, {"rule", e.Rule}, {"target", e.Target}, {"folder", e.Folder}, {"reply", e.Reason},
+	} {
+		if f.value != "" {
+			args = append(args, f.key, f.value)
+		}
+	}
+	if e.Err != nil {
+		args = append(args, "err", e.Err)
+	}
+	switch e.Kind {
+	case fetcher.Delivered:
+		v.log.Info("delivered", args...)
+	case fetcher.Duplicate:
+		v.log.Info("duplicate", args...)
+	case fetcher.Skipped:
+		v.log.Info("skipped", args...)
+	case fetcher.Dropped:
+		v.log.Info("dropped", args...)
+	case fetcher.Deleted:
+		v.log.Info("deleted", args...)
+	case fetcher.Held:
+		v.log.Warn("held", args...)
+	default:
+		v.log.Warn("failed", args...)
+	}
+}
+
+// fresh is how many messages were delivered that were not there before.
+func fresh(r *fetcher.Report) int { return max(0, r.Delivered-r.Duplicate) }
