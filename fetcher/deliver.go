@@ -24,6 +24,36 @@ type sink struct {
 	mu      sync.Mutex
 	down    error            // it takes nothing more in this pass
 	blocked map[string]error // box → why nothing goes there until it was searched
+	streak  []state.Failed   // charges for one and the same reply, one after the other
+}
+
+// sameReply is how many messages in a row a target may refuse in the same words
+// before that is taken for its own trouble and not for theirs.
+const sameReply = 5
+
+// charge notes a refusal. When there have been too many alike it returns them,
+// so that nobody is charged.
+func (s *sink) charge(f state.Failed) (innocent []state.Failed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.streak) > 0 && s.streak[0].Reply != f.Reply {
+		s.streak = nil
+	}
+	if s.streak = append(s.streak, f); len(s.streak) < sameReply {
+		return nil
+	}
+	innocent, s.streak = s.streak, nil
+	if s.down == nil {
+		s.down = fmt.Errorf("%s refuses every message: %s", s.name, f.Reply)
+	}
+	return innocent
+}
+
+// accepted ends a row of refusals.
+func (s *sink) accepted() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streak = nil
 }
 
 func newSink(name string, t targets.Target) *sink {
@@ -101,6 +131,7 @@ func (p *pass) deliverPart(ctx context.Context, l *letter, part *part) error {
 	gate.RLock()
 	defer gate.RUnlock()
 	if err := s.closed(mark.Folder); err != nil {
+		l.unsure = targets.FaultOf(err) == targets.Unsure // the next session may bring it
 		return err
 	}
 	var ch []state.Change
@@ -119,6 +150,7 @@ func (p *pass) deliverPart(ctx context.Context, l *letter, part *part) error {
 	if err != nil {
 		return p.notSent(ctx, l, part, s, mark.Folder, err)
 	}
+	s.accepted()
 	// Not under ctx: the copy exists, and a record of it must, too.
 	err = p.put(context.WithoutCancel(ctx), state.Delivered{
 		Message: part.Message, N: part.N, Box: mark.Folder,
@@ -156,9 +188,7 @@ func (p *pass) notSent(ctx context.Context, l *letter, part *part, s *sink, box 
 	if fault == targets.Unsure {
 		// The intent stays: it is looked up before anything else goes there.
 		l.unsure = true
-		p.mu.Lock()
-		p.unsure++
-		p.mu.Unlock()
+		p.log.Warn("a delivery was interrupted and will be looked up", "uidl", endpoint.Printable(l.UIDL, 80), "target", s.name, "err", err)
 		return err
 	}
 	failed := state.Failed{
@@ -170,10 +200,15 @@ func (p *pass) notSent(ctx context.Context, l *letter, part *part, s *sink, box 
 		failed.NextTry = p.f.now().Add(te.After)
 	}
 	ch := []state.Change{failed}
-	part.Attempts++
-	if fault == targets.Refused && part.Attempts >= deliveryCharges {
-		ch = append(ch, p.quarantine(l.msg, err.Error()))
-		l.quarantined = true
+	if fault == targets.Refused {
+		for _, f := range s.charge(failed) {
+			f.Uncharge = true
+			ch = append(ch, f)
+		}
+		if part.Attempts++; part.Attempts >= deliveryCharges && len(ch) == 1 {
+			ch = append(ch, p.quarantine(l.msg, err.Error()))
+			l.quarantined = true
+		}
 	}
 	if perr := p.put(context.WithoutCancel(ctx), ch...); perr != nil {
 		return perr
@@ -220,8 +255,8 @@ func (p *pass) countFolder(target, folder string) {
 	p.report.Folders[target][folder]++
 }
 
-// settle counts a message after its deliveries. One that is unsure counts when
-// it was looked up.
+// settle counts a message after its deliveries. One that is unsure, or waits
+// for one that is, counts when that was looked up.
 func (p *pass) settle(l *letter, err error) {
 	switch {
 	case err == nil:
@@ -230,7 +265,9 @@ func (p *pass) settle(l *letter, err error) {
 		p.safe = append(p.safe, l.item)
 		p.mu.Unlock()
 	case l.unsure:
-		p.log.Warn("the delivery was interrupted and will be looked up", "uidl", endpoint.Printable(l.UIDL, 80), "err", err)
+		p.mu.Lock()
+		p.unsure++
+		p.mu.Unlock()
 	default:
 		e := l.event(Failed)
 		if l.quarantined {

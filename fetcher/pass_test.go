@@ -368,6 +368,24 @@ func TestPass_targetDown(t *testing.T) {
 	}
 }
 
+// A target that refuses all in the same words has trouble of its own: nobody
+// is held for that.
+func TestPass_refusesEverything(t *testing.T) {
+	w := newWorld(t).start()
+	w.fill(20)
+	w.target.fault = func(*targets.Message, targets.Dest) (error, bool) {
+		return &targets.Error{Fault: targets.Refused, Op: `APPEND to "INBOX"`, Reply: "NO Internal error occurred"}, false
+	}
+	for i := range 6 {
+		if r := w.mustPass(); r.Held != 0 || r.Failed == 0 {
+			t.Fatalf("pass %d: %+v", i+1, r)
+		}
+	}
+	w.target.fault = nil
+	w.mustPass()
+	w.exactlyOnce()
+}
+
 // The connection to the target breaks after the message was sent: it is looked
 // up, not sent again, and the pass goes on.
 func TestPass_unsure(t *testing.T) {
