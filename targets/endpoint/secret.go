@@ -96,9 +96,9 @@ func (s Secret) run(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("password_command %q did not end within %s", s.command[0], secretTime)
 	}
 	if err != nil {
-		return "", fmt.Errorf("password_command %q: %w; it said: %q", s.command[0], err, strings.TrimSpace(stderr.String()))
+		return "", fmt.Errorf("password_command %q: %w; it said: %q", s.command[0], err, strings.TrimSpace(stderr.b.String()))
 	}
-	return firstLine(out.Bytes()), nil
+	return firstLine(out.b.Bytes()), nil
 }
 
 func firstLine(b []byte) string {
@@ -107,13 +107,14 @@ func firstLine(b []byte) string {
 }
 
 // capped keeps the first max octets and swallows the rest, so that a flooding
-// command costs no memory.
+// command costs no memory. The buffer is not embedded: io.Copy would find its
+// ReadFrom, which knows no limit.
 type capped struct {
-	bytes.Buffer
+	b   bytes.Buffer
 	max int
 }
 
 func (c *capped) Write(p []byte) (int, error) {
-	c.Buffer.Write(p[:min(len(p), max(0, c.max-c.Len()))])
+	c.b.Write(p[:min(len(p), max(0, c.max-c.b.Len()))])
 	return len(p), nil
 }
