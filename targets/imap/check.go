@@ -80,7 +80,7 @@ func (t *Target) folderFinding(c *conn) (targets.Finding, bool) {
 	t.mu.Unlock()
 	full, err := facts.serverName(name)
 	if err != nil {
-		return targets.Finding{Level: "fail", Text: err.Error()}, true
+		return targets.Finding{Level: "fail", Text: err.Error(), Err: err}, true
 	}
 	cmd, err := c.ask("EXAMINE", t.folderNamed(full))
 	if err == nil {
@@ -89,7 +89,8 @@ func (t *Target) folderFinding(c *conn) (targets.Finding, bool) {
 	}
 	switch {
 	case err != nil:
-		return targets.Finding{Level: "fail", Text: t.wrap(fmt.Sprintf("EXAMINE %q", full), listError(c, err)).Error()}, true
+		err = t.wrap(fmt.Sprintf("EXAMINE %q", full), listError(c, err))
+		return targets.Finding{Level: "fail", Text: err.Error(), Err: err}, true
 	case cmd.reply.status == "OK":
 		return targets.Finding{Level: "ok", Text: fmt.Sprintf("folder %q is there", full)}, true
 	case t.cfg.CreateFolders:
@@ -98,6 +99,7 @@ func (t *Target) folderFinding(c *conn) (targets.Finding, bool) {
 	return targets.Finding{
 		Level: "fail", Text: fmt.Sprintf("folder %q: %s", full, cmd.reply),
 		Hint: "Make the folder, or set create_folders: yes.",
+		Err:  cmd.reply.error(fmt.Sprintf("EXAMINE %q", full)),
 	}, true
 }
 

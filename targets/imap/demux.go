@@ -91,9 +91,10 @@ type command struct {
 	answered bool
 	over     bool
 	reply    reply
-	box      box   // of an EXAMINE, once answered
-	err      error // why it has no reply
-	bad      int   // of jobs, the one whose body could not be read
+	words    string // of reply, made printable once for all of jobs
+	box      box    // of an EXAMINE, once answered
+	err      error  // why it has no reply
+	bad      int    // of jobs, the one whose body could not be read
 
 	written chan struct{} // of an APPEND: closed when no message of it is read any more
 	early   chan struct{} // closed when answered; only where a "+" is waited for

@@ -179,6 +179,8 @@ type folder struct {
 	limit          int64 // largest message, 0 for none
 }
 
+func (f *folder) op() string { return fmt.Sprintf("APPEND to %q", f.name) }
+
 // openingCall is the one attempt to ready a folder for which all wait.
 type openingCall struct {
 	done   chan struct{}

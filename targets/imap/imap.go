@@ -71,6 +71,8 @@ type Target struct {
 	log  *slog.Logger
 	now  func() time.Time
 
+	flags string // for every message
+
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -97,12 +99,13 @@ type Target struct {
 
 // Open returns the target. It does no I/O.
 func (c Config) Open(name string, log *slog.Logger) (targets.Target, error) {
-	if _, err := flagList(c.Flags); err != nil {
+	flags, err := flagList(c.Flags)
+	if err != nil {
 		return nil, fmt.Errorf("target %s: %w", name, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &Target{
-		cfg: c, name: name, log: log, now: time.Now,
+		cfg: c, name: name, log: log, now: time.Now, flags: flags,
 		ctx: ctx, cancel: cancel, opened: time.Now(),
 		folders: map[string]*folder{}, aliases: map[string]*folder{}, opening: map[string]*openingCall{},
 	}
@@ -115,7 +118,10 @@ func (t *Target) Deliver(ctx context.Context, m *targets.Message, to targets.Des
 	if err := ctx.Err(); err != nil {
 		return targets.Receipt{}, &targets.Error{Op: "APPEND", Err: err}
 	}
-	flags, err := flagList(t.cfg.Flags, to.Flags)
+	flags, err := t.flags, error(nil)
+	if len(to.Flags) > 0 {
+		flags, err = flagList(t.cfg.Flags, to.Flags)
+	}
 	if err == nil && len(flags) > maxFlags {
 		err = errors.New("too many flags")
 	}
@@ -138,7 +144,7 @@ func (t *Target) Deliver(ctx context.Context, m *targets.Message, to targets.Des
 		}
 		if f.limit > 0 && m.Size > f.limit {
 			return targets.Receipt{}, &targets.Error{
-				Fault: targets.Refused, Op: fmt.Sprintf("APPEND to %q", f.name),
+				Fault: targets.Refused, Op: f.op(),
 				Err: fmt.Errorf("the message has %d octets and the server takes %d (APPENDLIMIT)", m.Size, f.limit),
 			}
 		}
@@ -165,31 +171,30 @@ const maxTries = 12
 
 // attempt sends the message once and judges the outcome.
 func (d *delivery) attempt(ctx context.Context, f *folder) (_ targets.Receipt, again bool, _ error) {
-	op := fmt.Sprintf("APPEND to %q", f.name)
 	if d.tries++; d.tries > maxTries {
-		return targets.Receipt{}, false, &targets.Error{Op: op, Err: errors.New("given up after too many attempts in one pass")}
+		return targets.Receipt{}, false, &targets.Error{Op: f.op(), Err: errors.New("given up after too many attempts in one pass")}
 	}
 	if err := d.t.enqueue(f, &d.job); err != nil {
-		return targets.Receipt{}, false, &targets.Error{Op: op, Err: err}
+		return targets.Receipt{}, false, &targets.Error{Op: f.op(), Err: err}
 	}
 	var r result
 	select {
 	case r = <-d.job.done:
 	case <-ctx.Done():
-		return targets.Receipt{}, false, d.abandon(ctx, f, op)
+		return targets.Receipt{}, false, d.abandon(ctx, f, f.op())
 	}
 	switch cmd := r.cmd; {
 	case cmd.err != nil:
-		again, err := d.lost(cmd, op)
+		again, err := d.lost(cmd, f.op())
 		return targets.Receipt{}, again, err
 	case cmd.reply.status == "OK":
-		receipt := targets.Receipt{Folder: f.name, UID: r.uid, Reply: cmd.reply.String()}
+		receipt := targets.Receipt{Folder: f.name, UID: r.uid, Reply: cmd.words}
 		if r.uid != 0 {
 			receipt.UIDValidity = cmd.exam.box.validity
 		}
 		return receipt, false, nil
 	default:
-		again, err := d.refused(cmd, op)
+		again, err := d.refused(cmd, f.op())
 		return targets.Receipt{}, again, err
 	}
 }

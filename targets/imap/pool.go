@@ -241,6 +241,7 @@ func (t *Target) over(cmd *command) {
 		// What follows may be taken for something else.
 		cmd.conn.retire(errors.New("the server said " + cmd.reply.String()))
 	}
+	cmd.words = cmd.reply.String()
 	uids := t.confirmLocked(cmd)
 	for i, j := range cmd.jobs {
 		r := result{cmd: cmd}

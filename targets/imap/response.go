@@ -54,6 +54,8 @@ func (c *conn) response() error {
 		}
 	case ownTag:
 		return c.tagged(line)
+	case '\r':
+		return errors.New("the server sent an empty line")
 	case 'T':
 		c.mu.Lock()
 		known := c.foreign > 0
@@ -229,9 +231,6 @@ func (c *conn) readLine() ([]byte, error) {
 			if len(part) < 2 || part[len(part)-2] != '\r' {
 				return nil, unexpected(part)
 			}
-			if len(part) == 2 {
-				return nil, unexpected(part)
-			}
 			return part, nil
 		}
 		if len(c.line)+len(part) > maxLine {
@@ -240,7 +239,7 @@ func (c *conn) readLine() ([]byte, error) {
 		c.line = append(c.line, part...)
 		if err == nil {
 			if !bytes.HasSuffix(c.line, crlf) {
-				return nil, unexpected(c.line[:64])
+				return nil, unexpected(c.line[:min(64, len(c.line))])
 			}
 			return c.line, nil
 		}

@@ -1,0 +1,620 @@
+package imap_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"popferry/targets"
+	"popferry/targets/imap"
+	"popferry/targets/targetstest"
+)
+
+func append1(t *testing.T, tg target, raw string, folder string) (targets.Receipt, error) {
+	t.Helper()
+	return tg.Deliver(t.Context(), targetstest.Message(raw), targets.Dest{Folder: folder})
+}
+
+// on makes a hook that acts on the nth command of a verb; 0 is every one.
+func on(verb string, nth int, a targetstest.Action) func(targetstest.Command) targetstest.Action {
+	return func(c targetstest.Command) targetstest.Action {
+		if c.Verb == verb && (nth == 0 || c.N == nth) {
+			return a
+		}
+		return targetstest.Action{}
+	}
+}
+
+// TestDeliver_replies pins what each answer to a lone APPEND means.
+func TestDeliver_replies(t *testing.T) {
+	for _, c := range []struct {
+		reply string
+		fault targets.Fault
+		after time.Duration
+	}{
+		{"NO [OVERQUOTA] Quota exceeded", targets.Down, 0},
+		{"NO [UNAVAILABLE] later", targets.Down, 0},
+		{"NO [INUSE] locked", targets.Down, 0},
+		{"NO [AUTHENTICATIONFAILED] expired", targets.Down, 0},
+		{"NO Request is throttled. Suggested Backoff Time: 299609 milliseconds", targets.Down, 299609 * time.Millisecond},
+		{"NO Suggested Backoff Time: 999999999999 milliseconds", targets.Down, time.Hour},
+		{"BAD throttled. Suggested Backoff Time: 1000 milliseconds", targets.Down, time.Second},
+		{"NO [TOOBIG] too big", targets.Refused, 0},
+		{"NO [LIMIT] Mail size is larger than the maximum", targets.Refused, 0},
+		{"NO Message contains invalid header", targets.Refused, 0},
+		{"BAD Command Argument Error. 11", targets.Refused, 0},
+		{"NO [SERVERBUG] oops", targets.Transient, 0},
+		{"NO [X-NEW] what", targets.Transient, 0},
+	} {
+		t.Run(c.reply, func(t *testing.T) {
+			s := start(t, &targetstest.IMAP{Hook: on("APPEND", 0, targetstest.Action{Reply: c.reply})})
+			_, err := append1(t, open(t, config(s.Port())), targetstest.Text(1), "")
+			var e *targets.Error
+			if !errors.As(err, &e) || e.Fault != c.fault || e.After != c.after || e.Reply != c.reply {
+				t.Errorf("got %#v, want fault %v, after %v, the server's words", err, c.fault, c.after)
+			}
+			if want := `APPEND to "INBOX"`; e != nil && e.Op != want {
+				t.Errorf("op %q, want %q", e.Op, want)
+			}
+		})
+	}
+}
+
+// TestDeliver_tryCreate: the folder vanishes between Mark and Deliver.
+func TestDeliver_tryCreate(t *testing.T) {
+	s := start(t, &targetstest.IMAP{})
+	tg := open(t, config(s.Port()))
+	if _, err := tg.Mark(t.Context(), "Lists/go"); err != nil {
+		t.Fatal(err)
+	}
+	s.Delete("Lists/go")
+	if _, err := append1(t, tg, targetstest.Text(1), "Lists/go"); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Messages("Lists/go"); len(got) != 1 {
+		t.Errorf("%d messages, want 1", len(got))
+	}
+	if got := s.Subscribed(); len(got) != 1 || got[0] != "Lists/go" {
+		t.Errorf("subscribed to %q", got)
+	}
+}
+
+func TestDeliver_createFoldersOff(t *testing.T) {
+	s := start(t, &targetstest.IMAP{})
+	tg := open(t, config(s.Port(), func(c *imap.Config) { c.CreateFolders = false }))
+	_, err := append1(t, tg, targetstest.Text(1), "Lists/go")
+	if err == nil || targets.FaultOf(err) != targets.Transient || !strings.Contains(err.Error(), "NONEXISTENT") {
+		t.Errorf("got %v, want transient, NONEXISTENT", err)
+	}
+	if s.Count("CREATE") != 0 {
+		t.Error("it tried to make the folder")
+	}
+}
+
+// TestFolder_names: "/" in a rule is the server's separator, whatever that is.
+func TestFolder_names(t *testing.T) {
+	for _, c := range []struct{ delim, prefix, name, want string }{
+		{"/", "", "Lists/go", "Lists/go"},
+		{".", "", "Lists/go", "Lists.go"},
+		{".", "", "Lists/example.com", "Lists.example_com"},
+		{".", "INBOX.", "Lists/go", "INBOX.Lists.go"},
+		{".", "INBOX.", "inbox/Lists", "INBOX.Lists"},
+		{".", "INBOX.", "inBox", "INBOX"},
+		{"/", "", "Übung", "&ANw-bung"},
+		{"/", "", "a&b", "a&-b"},
+		{"/", "", "日本/\U0001f600", "&ZeVnLA-/&2D3eAA-"},
+		{`\`, "", "a/b", `a\b`},
+	} {
+		s := start(t, &targetstest.IMAP{Delim: c.delim, Prefix: c.prefix})
+		r, err := append1(t, open(t, config(s.Port())), targetstest.Text(1), c.name)
+		if err != nil {
+			t.Errorf("%q: %v", c.name, err)
+			continue
+		}
+		if got := s.Messages(c.want); len(got) != 1 {
+			t.Errorf("%q went to %q of %q, want %q", c.name, r.Folder, s.Folders(), c.want)
+		}
+	}
+	s := start(t, &targetstest.IMAP{})
+	tg := open(t, config(s.Port()))
+	for _, bad := range []string{"a//b", "/a", "a/", "a/../b", "./a", "a\x00b", "a\r\nb", "a\x1bb", "\xff", strings.Repeat("é", 2000)} {
+		if _, err := append1(t, tg, targetstest.Text(1), bad); targets.FaultOf(err) != targets.Refused {
+			t.Errorf("%.20q: %v, want refused", bad, err)
+		}
+	}
+	if n := s.Count("CREATE"); n != 0 {
+		t.Errorf("%d CREATEs of bad names", n)
+	}
+}
+
+// TestFolder_dots: a server that takes no dots gets underscores, and the two
+// names are one folder from then on.
+func TestFolder_dots(t *testing.T) {
+	s := start(t, &targetstest.IMAP{NoDots: true})
+	tg := open(t, config(s.Port()))
+	for i, name := range []string{"Lists/example.com", "Lists/example_com"} {
+		m, err := tg.Mark(t.Context(), name)
+		if err != nil || m.Folder != "Lists/example_com" {
+			t.Fatalf("Mark %q: %v, %v", name, m, err)
+		}
+		r, err := append1(t, tg, targetstest.Text(i), name)
+		if err != nil || r.Folder != "Lists/example_com" {
+			t.Fatalf("Deliver to %q: %v, %v", name, r, err)
+		}
+	}
+	if got := s.Messages("Lists/example_com"); len(got) != 2 {
+		t.Errorf("%d messages, want 2", len(got))
+	}
+}
+
+// TestMark_concurrent: 512 workers that ask for one folder cost one EXAMINE.
+func TestMark_concurrent(t *testing.T) {
+	s := start(t, &targetstest.IMAP{})
+	tg := open(t, config(s.Port()))
+	var wg sync.WaitGroup
+	for range 512 {
+		wg.Go(func() {
+			if m, err := tg.Mark(t.Context(), "Many"); err != nil || m.UIDNext != 1 || m.UIDValidity == 0 {
+				t.Errorf("Mark: %v, %v", m, err)
+			}
+		})
+	}
+	wg.Wait()
+	// One finds it missing, one finds it made.
+	if e, c, n := s.Count("EXAMINE"), s.Count("CREATE"), s.Count(""); e != 2 || c != 1 || n != 1 {
+		t.Errorf("%d EXAMINEs, %d CREATEs, %d connections, want 2, 1, 1", e, c, n)
+	}
+}
+
+// TestMark_advances with confirmed UIDs, and starts anew with UIDVALIDITY.
+func TestMark_advances(t *testing.T) {
+	s := start(t, &targetstest.IMAP{})
+	tg := open(t, config(s.Port()))
+	before, _ := tg.Mark(t.Context(), "")
+	r, err := append1(t, tg, targetstest.Text(1), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, _ := tg.Mark(t.Context(), "")
+	if before.UIDNext != 1 || after.UIDNext != r.UID+1 {
+		t.Errorf("marks %v and %v around UID %d", before, after, r.UID)
+	}
+	s.Renew("INBOX")
+	if r, err = append1(t, tg, targetstest.Text(2), ""); err != nil || r.UID != 0 {
+		t.Fatalf("receipt %v, %v: the UID is of a folder that was not looked at", r, err)
+	}
+	renewed, _ := tg.Mark(t.Context(), "")
+	if renewed.UIDValidity == before.UIDValidity || renewed.UIDNext != 3 {
+		t.Errorf("mark %v after UIDVALIDITY changed from %d", renewed, before.UIDValidity)
+	}
+}
+
+// TestDeliver_wrongAppendUID: what cannot be right is not believed.
+func TestDeliver_wrongAppendUID(t *testing.T) {
+	for _, uid := range []string{"none", "1 7", "1001 1:2", "1001 0", "1001 x", "1001", "99999999999 1", "1001 4294967296", "1001 1,1", "1001 ,", ""} {
+		s := start(t, &targetstest.IMAP{Hook: on("APPEND", 1, targetstest.Action{AppendUID: uid})})
+		tg := open(t, config(s.Port()))
+		r, err := append1(t, tg, targetstest.Text(1), "")
+		if err != nil {
+			t.Errorf("%q: %v", uid, err)
+		}
+		if want := uid == ""; (r.UID == 1 && r.UIDValidity == 1001) != want {
+			t.Errorf("APPENDUID %q: receipt %v", uid, r)
+		}
+		if m, err := tg.Mark(t.Context(), ""); err != nil || m.UIDNext > 2 {
+			t.Errorf("APPENDUID %q moved the mark to %v, %v", uid, m, err)
+		}
+	}
+}
+
+// TestDeliver_isolates: one of many is refused, in each way; the others arrive
+// once and only that one is charged.
+func TestDeliver_isolates(t *testing.T) {
+	for name, caps := range map[string]string{"multi": "", "plus": "IMAP4rev1 LITERAL+ UIDPLUS", "asking": "IMAP4rev1 UIDPLUS"} {
+		for _, words := range []string{"NO bad message", "BAD bad message", "NO [TOOBIG] large", "NO [LIMIT] large"} {
+			t.Run(name+" "+words, func(t *testing.T) {
+				s := start(t, &targetstest.IMAP{Caps: caps, Reject: func(b []byte) string {
+					if strings.Contains(string(b), poison) {
+						return words
+					}
+					return ""
+				}})
+				tg := open(t, config(s.Port()))
+				var wg sync.WaitGroup
+				var failed atomic.Int32
+				for i := range 64 {
+					wg.Go(func() {
+						raw := targetstest.Text(i)
+						if i == 33 {
+							raw += poison + "\r\n"
+						}
+						if _, err := append1(t, tg, raw, ""); (err != nil) != (i == 33) {
+							t.Errorf("message %d: %v", i, err)
+						} else if err != nil && targets.FaultOf(err) == targets.Refused {
+							failed.Add(1)
+						}
+					})
+				}
+				wg.Wait()
+				if got := s.Messages("INBOX"); len(got) != 63 || failed.Load() != 1 {
+					t.Errorf("%d stored, %d refused; want 63, 1", len(got), failed.Load())
+				}
+			})
+		}
+	}
+}
+
+// TestDeliver_unsure: the connection ends after the message was sent and before
+// its OK. Whether it was stored only Find can tell.
+func TestDeliver_unsure(t *testing.T) {
+	for _, caps := range []string{"", "IMAP4rev1 UIDPLUS"} {
+		for _, c := range []struct {
+			name   string
+			act    targetstest.Action
+			stored int
+		}{
+			{"stored, OK lost", targetstest.Action{Cut: targetstest.CutStored}, 1},
+			{"BYE instead of OK", targetstest.Action{Reply: "BYE Invalid character in literal"}, 0},
+		} {
+			t.Run(caps+c.name, func(t *testing.T) {
+				s := start(t, &targetstest.IMAP{Caps: caps, Hook: on("APPEND", 1, c.act)})
+				tg := open(t, config(s.Port()))
+				raw := targetstest.Text(1)
+				m, err := tg.Mark(t.Context(), "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err = append1(t, tg, raw, ""); targets.FaultOf(err) != targets.Unsure {
+					t.Fatalf("got %v, want unsure", err)
+				}
+				if strings.HasPrefix(c.act.Reply, "BYE") && !strings.Contains(err.Error(), c.act.Reply) {
+					t.Errorf("%v has not the server's words", err)
+				}
+				found, err := tg.Find(t.Context(), "", m, []targets.Wanted{targetstest.WantedOf(raw)}, nil)
+				if err != nil || found[0].OK != (c.stored == 1) || len(s.Messages("INBOX")) != c.stored {
+					t.Errorf("Find: %v, %v; %d stored", found, err, len(s.Messages("INBOX")))
+				}
+			})
+		}
+	}
+}
+
+// TestDeliver_notSent: a message of which not everything was sent is certainly
+// not stored, and goes out again on another connection.
+func TestDeliver_notSent(t *testing.T) {
+	raw := "Subject: large\r\n\r\n" + strings.Repeat("0123456789abcdef\r\n", 1<<20) // more than sockets hold
+	s := start(t, &targetstest.IMAP{Hook: on("APPEND", 1, targetstest.Action{Cut: targetstest.CutLiteral, Octets: 100})})
+	tg := open(t, config(s.Port()))
+	if _, err := append1(t, tg, raw, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Messages("INBOX"); len(got) != 1 || string(got[0].Body) != raw {
+		t.Errorf("%d stored", len(got))
+	}
+
+	s = start(t, &targetstest.IMAP{Hook: on("APPEND", 0, targetstest.Action{Cut: targetstest.CutLiteral, Octets: 100})})
+	tg = open(t, config(s.Port()))
+	if _, err := append1(t, tg, raw, ""); err == nil || targets.FaultOf(err) != targets.Transient {
+		t.Errorf("got %v, want transient", err)
+	}
+	if n := s.Count("APPEND"); n != 3 {
+		t.Errorf("tried %d times, want 3", n)
+	}
+}
+
+// TestDeliver_silent: no reply ever comes. The target's own deadline ends it.
+func TestDeliver_silent(t *testing.T) {
+	for _, c := range []struct {
+		caps  string
+		fault targets.Fault
+	}{
+		{"", targets.Unsure},
+		{"IMAP4rev1", targets.Transient}, // the "+" never comes, so no octet was sent
+	} {
+		s := start(t, &targetstest.IMAP{Caps: c.caps, Hook: on("APPEND", 0, targetstest.Action{Wait: make(chan struct{})})})
+		tg := open(t, config(s.Port(), func(c *imap.Config) { c.Timeout = 100 * time.Millisecond }))
+		if _, err := append1(t, tg, targetstest.Text(1), ""); err == nil || targets.FaultOf(err) != c.fault {
+			t.Errorf("caps %q: got %v, want %v", c.caps, err, c.fault)
+		}
+	}
+}
+
+// TestConn_idle: a connection on which nothing is asked outlives the timeout.
+func TestConn_idle(t *testing.T) {
+	s := start(t, &targetstest.IMAP{})
+	tg := open(t, config(s.Port(), func(c *imap.Config) { c.Timeout = 30 * time.Millisecond }))
+	for range 2 {
+		if _, err := append1(t, tg, targetstest.Text(1), ""); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.NewTimer(120 * time.Millisecond) // time itself is what is tested
+		<-timer.C
+	}
+	if n := s.Count(""); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+}
+
+// TestDeliver_noInsteadOfPlus: the literal must not be sent.
+func TestDeliver_noInsteadOfPlus(t *testing.T) {
+	s := start(t, &targetstest.IMAP{Caps: "IMAP4rev1 UIDPLUS", Hook: on("APPEND", 1, targetstest.Action{Reply: "NO [TOOBIG] no", Early: true})})
+	tg := open(t, config(s.Port()))
+	if _, err := append1(t, tg, targetstest.Text(1), ""); targets.FaultOf(err) != targets.Refused {
+		t.Errorf("got %v, want refused", err)
+	}
+	if _, err := append1(t, tg, targetstest.Text(2), ""); err != nil {
+		t.Errorf("the connection is out of step: %v", err)
+	}
+	if n := s.Count(""); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+}
+
+// TestDeliver_earlyNo: with LITERAL+ a server may refuse while the literal is
+// still on its way; Deliver must not return before it has let go of the message.
+func TestDeliver_earlyNo(t *testing.T) {
+	s := start(t, &targetstest.IMAP{Hook: on("APPEND", 1, targetstest.Action{Reply: "NO [TOOBIG] no", Early: true})})
+	tg := open(t, config(s.Port()))
+	m := targetstest.Message("Subject: x\r\n\r\n" + strings.Repeat("0123456789abcdef\r\n", 1<<18))
+	body := &guarded{ReaderAt: m.Body}
+	m.Body = body
+	_, err := tg.Deliver(t.Context(), m, targets.Dest{})
+	body.done.Store(true)
+	if targets.FaultOf(err) != targets.Refused {
+		t.Errorf("got %v, want refused", err)
+	}
+	if _, err := append1(t, tg, targetstest.Text(2), ""); err != nil {
+		t.Errorf("the connection is out of step: %v", err)
+	}
+	if body.late.Load() {
+		t.Error("the message was read after Deliver returned")
+	}
+}
+
+type guarded struct {
+	io.ReaderAt
+	done, late atomic.Bool
+}
+
+func (g *guarded) ReadAt(p []byte, at int64) (int, error) {
+	if g.done.Load() {
+		g.late.Store(true)
+	}
+	return g.ReaderAt.ReadAt(p, at)
+}
+
+// TestDeliver_shortBody: fewer octets than announced must never become a
+// message, and must not take others along.
+func TestDeliver_shortBody(t *testing.T) {
+	s := start(t, &targetstest.IMAP{})
+	tg := open(t, config(s.Port()))
+	m := targetstest.Message(targetstest.Text(1))
+	m.Size += 10
+	if _, err := tg.Deliver(t.Context(), m, targets.Dest{}); !errors.Is(err, io.ErrUnexpectedEOF) || targets.FaultOf(err) != targets.Transient {
+		t.Errorf("got %v, want unexpected EOF, transient", err)
+	}
+	if _, err := append1(t, tg, targetstest.Text(2), ""); err != nil {
+		t.Error(err)
+	}
+	if got := s.Messages("INBOX"); len(got) != 1 || string(got[0].Body) != targetstest.Text(2) {
+		t.Errorf("%d stored", len(got))
+	}
+}
+
+func TestDeliver_nul(t *testing.T) {
+	s := start(t, &targetstest.IMAP{Reject: func(b []byte) string {
+		if strings.Contains(string(b), "\x00") {
+			return "NO Message contains NUL characters"
+		}
+		return ""
+	}})
+	raw := "Subject: x\r\n\r\na\x00b\r\n"
+	if _, err := append1(t, open(t, config(s.Port())), raw, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Messages("INBOX"); len(got) != 1 || string(got[0].Body) != strings.ReplaceAll(raw, "\x00", "\x80") {
+		t.Errorf("stored %v", got)
+	}
+}
+
+// TestDeliver_appendLimit: what the server will not take is not sent.
+func TestDeliver_appendLimit(t *testing.T) {
+	for _, caps := range []string{" APPENDLIMIT=100", " APPENDLIMIT"} {
+		s := start(t, &targetstest.IMAP{Caps: targetstest.DefaultCaps + caps, Limit: 100})
+		tg := open(t, config(s.Port()))
+		_, err := append1(t, tg, targetstest.Text(1)+strings.Repeat("x\r\n", 100), "")
+		if targets.FaultOf(err) != targets.Refused || !strings.Contains(err.Error(), "APPENDLIMIT") {
+			t.Errorf("%s: got %v, want refused", caps, err)
+		}
+		if _, err := append1(t, tg, targetstest.Text(1), ""); err != nil {
+			t.Errorf("%s: %v", caps, err)
+		}
+		if n := s.Count("APPEND"); n != 1 {
+			t.Errorf("%s: %d APPENDs, want 1", caps, n)
+		}
+	}
+}
+
+// TestDeliver_cancelledLate: the caller gives up while no reply comes.
+func TestDeliver_cancelledLate(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	wait := make(chan struct{})
+	s := start(t, &targetstest.IMAP{Hook: func(c targetstest.Command) targetstest.Action {
+		if c.Verb == "APPEND" {
+			cancel()
+			return targetstest.Action{Wait: wait}
+		}
+		return targetstest.Action{}
+	}})
+	tg := open(t, config(s.Port()))
+	if _, err := tg.Deliver(ctx, targetstest.Message(targetstest.Text(1)), targets.Dest{}); targets.FaultOf(err) != targets.Unsure || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want unsure, canceled", err)
+	}
+	close(wait)
+	if _, err := append1(t, tg, targetstest.Text(2), ""); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFind_late: the server stores what it received only after the connection
+// is gone. Find waits long enough.
+func TestFind_late(t *testing.T) {
+	late := make(chan struct{})
+	s := start(t, &targetstest.IMAP{Hook: on("APPEND", 1, targetstest.Action{Late: late})})
+	tg := open(t, config(s.Port(), func(c *imap.Config) { c.Settle = 300 * time.Millisecond }))
+	m, err := tg.Mark(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := targetstest.Text(1)
+	if _, err := append1(t, tg, raw, ""); targets.FaultOf(err) != targets.Unsure {
+		t.Fatalf("got %v, want unsure", err)
+	}
+	time.AfterFunc(100*time.Millisecond, func() { close(late) })
+	found, err := tg.Find(t.Context(), "", m, []targets.Wanted{targetstest.WantedOf(raw)}, nil)
+	if err != nil || !found[0].OK {
+		t.Errorf("Find: %v, %v", found, err)
+	}
+}
+
+// TestFind_renewed: after a change of UIDVALIDITY the whole folder is looked
+// through.
+func TestFind_renewed(t *testing.T) {
+	s := start(t, &targetstest.IMAP{})
+	tg := open(t, config(s.Port()))
+	for i := range 5 {
+		if _, err := append1(t, tg, targetstest.Text(i), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, _ := tg.Mark(t.Context(), "")
+	s.Renew("INBOX")
+	found, err := tg.Find(t.Context(), "", m, []targets.Wanted{targetstest.WantedOf(targetstest.Text(2))}, nil)
+	if err != nil || !found[0].OK || found[0].UID != 3 || found[0].UIDValidity == m.UIDValidity {
+		t.Errorf("Find: %v, %v", found, err)
+	}
+}
+
+// TestFind_rewritten: the server adds a header and encodes the body anew.
+func TestFind_rewritten(t *testing.T) {
+	s := start(t, &targetstest.IMAP{})
+	tg := open(t, config(s.Port()))
+	raw := targetstest.Text(1)
+	for _, c := range []struct {
+		stored string
+		ok     bool
+	}{
+		{"X-Virus: none\r\n" + raw + "footer\r\n", true},
+		{strings.Replace(raw, "number 1", "number 2", 1), false},
+		{raw + strings.Repeat("more\r\n", 5000), false},
+	} {
+		m, _ := tg.Mark(t.Context(), "")
+		uid := s.Put("INBOX", targetstest.Stored{Body: []byte(c.stored)})
+		found, err := tg.Find(t.Context(), "", targets.Mark{UIDValidity: m.UIDValidity, UIDNext: uid}, []targets.Wanted{targetstest.WantedOf(raw)}, nil)
+		if err != nil || found[0].OK != c.ok || found[0].Exact {
+			t.Errorf("%.40q: %v, %v", c.stored, found, err)
+		}
+	}
+}
+
+// TestConn_hostile: what a server may not send ends the connection, without
+// taking memory or the process along.
+func TestConn_hostile(t *testing.T) {
+	for _, line := range []string{
+		"* 1 FETCH (BODY[] {4294967295}",
+		"* 1 FETCH (BODY[] {99999999999999999999}",
+		"* LIST " + strings.Repeat("(", 1_000_000),
+		"* XFOO " + strings.Repeat("x", 2<<20),
+		"P999 OK what",
+		"T999 OK what",
+		"zzz OK what",
+		"",
+	} {
+		s := start(t, &targetstest.IMAP{Hook: on("APPEND", 1, targetstest.Action{Untagged: []string{line}, Cut: targetstest.CutAfter})})
+		_, err := append1(t, open(t, config(s.Port())), targetstest.Text(1), "")
+		if targets.FaultOf(err) != targets.Unsure {
+			t.Errorf("%.30q: %v, want unsure", line, err)
+		}
+		if err != nil && len(err.Error()) > 1200 {
+			t.Errorf("%.30q: the error has %d octets", line, len(err.Error()))
+		}
+	}
+	for _, line := range []string{
+		"* XFOO unknown (to go-imap) {3}\r\nabc",
+		"* 5 EXISTS", "* 2 EXPUNGE", "* OK [ALERT] \x1b]0;x\x07", "* OK ends like a literal {5}",
+		"* OK [UIDNEXT x] broken", "* OK [", "* NO", "* 1 FETCH (UID 1)", "* SEARCH 1 2 3",
+	} {
+		s := start(t, &targetstest.IMAP{Hook: on("APPEND", 1, targetstest.Action{Untagged: []string{line}})})
+		tg := open(t, config(s.Port()))
+		for i := range 2 {
+			if r, err := append1(t, tg, targetstest.Text(i), ""); err != nil || r.UID == 0 {
+				t.Errorf("%q: %v, %v", line, r, err)
+			}
+		}
+	}
+}
+
+func TestLogin(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		s    targetstest.IMAP
+		want string // "" is success
+	}{
+		{"BYE", targetstest.IMAP{Greeting: "* BYE too many connections"}, "BYE too many connections"},
+		{"no server", targetstest.IMAP{Greeting: "220 smtp.example ESMTP"}, "no IMAP server"},
+		{"wrong password", targetstest.IMAP{Password: "other"}, "NO [AUTHENTICATIONFAILED]"},
+		{"LOGINDISABLED", targetstest.IMAP{Caps: "IMAP4rev1 LOGINDISABLED"}, "no way to log in"},
+		{"PREAUTH", targetstest.IMAP{Greeting: "* PREAUTH [CAPABILITY IMAP4rev1 LITERAL+] hello"}, ""},
+		{"no capabilities told", targetstest.IMAP{Greeting: "* OK hello"}, ""},
+		{"POP3", targetstest.IMAP{Caps: "POP3"}, "neither IMAP4rev1"},
+		{"two revisions", targetstest.IMAP{Caps: "IMAP4rev1 IMAP4rev2 AUTH=PLAIN"}, ""},
+		{"control characters", targetstest.IMAP{Greeting: "* BYE \x1b]0;x\x07"}, `BYE \x1b]0;x\a`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := start(t, &c.s)
+			_, err := append1(t, open(t, config(s.Port())), targetstest.Text(1), "Übung")
+			switch {
+			case c.want == "" && err != nil:
+				t.Error(err)
+			case c.want != "" && (err == nil || targets.FaultOf(err) != targets.Down || !strings.Contains(err.Error(), c.want)):
+				t.Errorf("got %v, want down, %q", err, c.want)
+			}
+			if err != nil && strings.Contains(err.Error(), targetstest.Password+"\"") {
+				t.Errorf("%v has the password", err)
+			}
+			if c.want == "" && s.Messages("&ANw-bung") == nil {
+				t.Errorf("folders %q", s.Folders())
+			}
+		})
+	}
+}
+
+// TestLogin_roundTrips: each costs a tenth of a second on a long way.
+func TestLogin_roundTrips(t *testing.T) {
+	var mu sync.Mutex
+	var verbs []string
+	s := start(t, &targetstest.IMAP{Hook: func(c targetstest.Command) targetstest.Action {
+		mu.Lock()
+		defer mu.Unlock()
+		verbs = append(verbs, c.Verb)
+		return targetstest.Action{}
+	}})
+	tg := open(t, config(s.Port()))
+	if _, err := tg.Mark(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := append1(t, tg, targetstest.Text(1), ""); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if got, want := fmt.Sprint(verbs), "[ AUTHENTICATE NAMESPACE LIST EXAMINE APPEND]"; got != want {
+		t.Errorf("said %s, want %s", got, want)
+	}
+}
