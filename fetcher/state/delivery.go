@@ -8,7 +8,7 @@ import (
 // Routed records where a message goes, before anything of it is sent. The rows
 // are planned; earlier ones that were never begun are replaced, all others stay.
 // A message that is safe, dropped or marked cannot be routed. Message.Content
-// must be filled in.
+// must be filled in. The attempts to read it are forgotten: it has been read.
 type Routed struct {
 	Message    *Message
 	Deliveries []Delivery // Message is set to Message.ID; N must not be one that stays

@@ -69,7 +69,7 @@ func (s *Store) Known(ctx context.Context, source string) (*Known, error) {
 	if err != nil || k.Account.ID == 0 {
 		return k, err
 	}
-	const live = ` FROM message WHERE account = ? AND gone_at = 0`
+	const live = ` FROM message INDEXED BY message_account WHERE account = ? AND gone_at = 0`
 	var n int
 	if err := s.read(ctx, `SELECT count(*)`+live, []any{k.Account.ID}, func(r row) error { n = r.int(0); return nil }); err != nil {
 		return nil, err

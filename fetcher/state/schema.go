@@ -53,6 +53,9 @@ CREATE TABLE message (
 
 -- Tombstones are left out: a server may give a UIDL again.
 CREATE UNIQUE INDEX message_key ON message (account, uidl, gen) WHERE gone_at = 0;
+-- In order of id, as the rows lie in the table: reading an account by its UIDLs
+-- would jump about in it.
+CREATE INDEX message_account ON message (account) WHERE gone_at = 0;
 -- Only rows whose UIDL may have changed: an index over every hash would dirty
 -- one random page for each message.
 CREATE INDEX message_left ON message (hash) WHERE absent_since > 0 OR gone_at > 0;

@@ -152,6 +152,9 @@ func TestStore_life(t *testing.T) {
 	a, ms := list(t, s, 2)
 	m := ms[0]
 	mustPut(t, s, Fetching{Messages: []int64{m.ID}})
+	if got := one(t, s, m.ID).Fetches; got != 1 {
+		t.Errorf("%d fetches, want 1", got)
+	}
 	mustPut(t, s, routed(m, 2), intent(m, 0))
 	mustPut(t, s, intent(m, 1))
 	mustPut(t, s, delivered(m, 0, 11))
@@ -168,7 +171,7 @@ func TestStore_life(t *testing.T) {
 		ID: a.ID, Source: source, Name: "isp", FirstPassDone: true, ListHash: []byte("h"), ListCount: 2,
 		LastPass: t0.Add(time.Hour), LastSuccess: t0.Add(time.Hour),
 	})
-	want := Message{ID: m.ID, UIDL: "u0", Size: 100, FirstSeen: t0, Fetches: 1, Status: StatusSafe}
+	want := Message{ID: m.ID, UIDL: "u0", Size: 100, FirstSeen: t0, Status: StatusSafe}
 	diff(t, "known", k.Messages, []*Message{&want, {ID: ms[1].ID, UIDL: "u1", Size: 101, FirstSeen: t0}})
 	want.Content = content(int(m.ID))
 	diff(t, "message", one(t, s, m.ID), &want)
