@@ -25,7 +25,7 @@ type problem struct {
 	exit  int
 	code  string   // stable, for scripts: "login-refused"
 	head  string   // what and where
-	lines []string // why, and what next; seven at most
+	lines []string // why, and what next
 }
 
 // where says what an error is about, as far as that is known.
@@ -35,7 +35,10 @@ type where struct {
 	server  *endpoint.Server
 }
 
-const codeColumn = 76 // as in config's blocks
+const (
+	codeColumn = 76 // as in config's blocks
+	maxLines   = 7  // below the headline
+)
 
 // render writes p as a block of at most eight lines.
 func (p *problem) render(s *stream) {
@@ -43,7 +46,7 @@ func (p *problem) render(s *stream) {
 	pad := max(2, codeColumn-utf8.RuneCountInString(head))
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s%s%s\n", s.paint(bold, head), strings.Repeat(" ", pad), s.paint(dim, "["+p.code+"]"))
-	for _, l := range p.lines[:min(len(p.lines), 7)] {
+	for _, l := range p.lines[:min(len(p.lines), maxLines)] {
 		b.WriteString("   " + cut(l, 300) + "\n")
 	}
 	s.print(b.String())
@@ -188,7 +191,11 @@ func explainMaildrop(e *maildrop.Error, at where) *problem {
 		p.exit, p.code, p.head = exitLater, "maildrop-unavailable", host+": the maildrop cannot be read now"
 		p.lines = append(said(e.Reply), "That is trouble on the server's side; the next pass tries again.")
 	case e.Kind == maildrop.Lost:
-		p.lines = hint("Nothing is lost: the next pass goes on where this one ended.")
+		p.code, p.head = "connection-lost", host+": the connection was lost during "+endpoint.Printable(e.Op, 100)
+		if e.Err != nil {
+			p.lines = hint("What happened: " + plain(e.Err))
+		}
+		p.lines = append(p.lines, "Nothing is lost: the next pass goes on where this one ended.")
 	case e.Kind == maildrop.Botched:
 		p.lines = hint("Is that a POP3 server, and the right port? POP3 995, or 110 with tls: starttls.")
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"popferry/fetcher"
 	"popferry/fetcher/config"
 	"popferry/targets/endpoint"
 )
@@ -35,8 +36,9 @@ type app struct {
 	verbose   bool       // a line for each message
 	logFormat string     // auto, text or json
 	log       *slog.Logger
-	human     bool       // summaries for people, whatever standard output is
-	ended     func(exit) // told how the command ends; nil for nobody
+	human     bool                // summaries for people, whatever standard output is
+	ended     func(exit)          // told how the command ends; nil for nobody
+	watch     func(fetcher.Event) // sees every event of a run; nil for nobody
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer, env func(string) (string, bool)) *app {
@@ -106,7 +108,8 @@ delivers it to IMAP folders: once, without losing any.
 It reads popferry.yaml: from --config, $POPFERRY_CONFIG, the current directory,
 $XDG_CONFIG_HOME/popferry, /config or /etc/popferry.`
 
-const rootExample = `  popferry check              is the configuration right, do the logins work?
+const rootExample = `  popferry demo               see it work, with a mail provider of its own
+  popferry check              is the configuration right, do the logins work?
   popferry run --dry-run      what would happen to every message
   popferry run                one pass over all accounts`
 
@@ -140,7 +143,7 @@ func (a *app) root() *cobra.Command {
 	f.CountVarP(&a.flags.verbose, "verbose", "v", "a line for each message; -vv for debugging")
 	f.StringVar(&a.flags.logFormat, "log-format", "", "`FORMAT` of log lines: auto, text or json (default auto)")
 	f.StringVar(&a.flags.color, "color", "auto", "`WHEN` to use colours: auto, always or never")
-	root.AddCommand(a.runCommand(), a.checkCommand(), a.stateCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.checkCommand(), a.stateCommand(), a.demoCommand(), a.versionCommand())
 	return root
 }
 

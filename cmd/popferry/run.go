@@ -151,6 +151,9 @@ type runView interface {
 func (r *runner) event(e fetcher.Event) {
 	r.tally.event(e)
 	r.view.event(e)
+	if r.watch != nil {
+		r.watch(e)
+	}
 }
 
 // passes runs the passes, a few accounts at a time, and waits for all of them.

@@ -33,6 +33,12 @@ func (v *textView) summary(e fetcher.Event) {
 		name += " (" + r.Account + ")"
 	}
 	lines := []string{came(r, job)}
+	switch {
+	case e.Err != nil && r.New == 0:
+		lines[0] = "nothing done, see below"
+	case e.Err != nil:
+		lines[0] += ", then it stopped"
+	}
 	if f := folders(r); f != "" {
 		lines = append(lines, f)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -32,6 +33,19 @@ type counted struct {
 	*problem
 	messages int
 	first    string // "isp/0001a7f2"
+}
+
+// whole is the problem with what is known of its messages.
+func (c *counted) whole() *problem {
+	p := *c.problem
+	p.lines = slices.Clone(p.lines[:min(len(p.lines), maxLines-1)])
+	switch {
+	case c.messages > 1:
+		p.lines = append(p.lines, fmt.Sprintf("So it is with %s, the first is %s.", count(c.messages, "message"), c.first))
+	case c.messages == 1:
+		p.lines = append(p.lines, "The message is "+c.first+".")
+	}
+	return &p
 }
 
 func newTally(c *config.Config) *tally {
@@ -105,12 +119,7 @@ func (t *tally) end(ctx context.Context, a *app) exit {
 			break
 		}
 		c := t.problems[key]
-		if c.messages > 1 {
-			c.lines = append(c.lines[:min(len(c.lines), 6):6], fmt.Sprintf("So it was with %s, first %s.", count(c.messages, "message"), c.first))
-		} else if c.messages == 1 {
-			c.lines = append(c.lines[:min(len(c.lines), 6):6], "Message: "+c.first)
-		}
-		a.report(c.problem)
+		a.report(c.whole())
 	}
 	if e, stopped := interruption(ctx); stopped {
 		return exit{code: worse(e.code, t.code), reason: ""}
