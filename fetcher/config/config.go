@@ -289,8 +289,7 @@ func (d *decoder) zone(v value) *time.Location {
 // envZone is the zone that $TZ names. One that is not known is no error of the
 // file, so it is a warning and UTC.
 func (d *decoder) envZone() *time.Location {
-	tz, _ := d.env("TZ")
-	loc, err := time.LoadLocation(strings.TrimPrefix(tz, ":"))
+	loc, err := time.LoadLocation(strings.TrimPrefix(get(d.env, "TZ"), ":"))
 	if err != nil {
 		d.warns = append(d.warns, &Error{
 			File: d.src.name, Code: "config-timezone", Text: "the variable TZ names no known time zone; UTC is used",
@@ -304,12 +303,12 @@ func (d *decoder) envZone() *time.Location {
 // defaultState is where the state lies if the file does not say: where the
 // image wants it (POPFERRY_STATE), or where XDG puts state.
 func (d *decoder) defaultState() string {
-	if s, _ := d.env("POPFERRY_STATE"); s != "" {
+	if s := get(d.env, "POPFERRY_STATE"); s != "" {
 		return s
 	}
-	dir, _ := d.env("XDG_STATE_HOME")
+	dir := get(d.env, "XDG_STATE_HOME")
 	if !filepath.IsAbs(dir) { // the XDG specification: others are to be ignored
-		home, _ := d.env("HOME")
+		home := get(d.env, "HOME")
 		if home == "" {
 			d.whole("config-no-state", "there is no place for the state: neither XDG_STATE_HOME nor HOME is set", "Add:  state: /var/lib/popferry/popferry.db")
 			return ""
@@ -317,6 +316,15 @@ func (d *decoder) defaultState() string {
 		dir = filepath.Join(home, ".local", "state")
 	}
 	return filepath.Join(dir, "popferry", "popferry.db")
+}
+
+// get returns a variable, "" if it is not set.
+func get(env func(string) (string, bool), name string) string {
+	v, ok := env(name)
+	if !ok {
+		return ""
+	}
+	return v
 }
 
 // Open opens all targets. It does no I/O; on an error none is left open.
@@ -340,13 +348,12 @@ func (c *Config) Open(log *slog.Logger) (map[string]targets.Target, error) {
 // exists. A file that was asked for is returned whether it exists or not.
 // tried are the places looked at, in order.
 func Find(flag string, env func(string) (string, bool), exists func(path string) bool) (path string, tried []string, err error) {
-	named, _ := env("POPFERRY_CONFIG")
-	if asked := cmp.Or(flag, named); asked != "" {
+	if asked := cmp.Or(flag, get(env, "POPFERRY_CONFIG")); asked != "" {
 		return asked, []string{asked}, nil
 	}
 	tried = []string{"popferry.yaml"}
-	dir, _ := env("XDG_CONFIG_HOME")
-	if home, _ := env("HOME"); !filepath.IsAbs(dir) && home != "" {
+	dir := get(env, "XDG_CONFIG_HOME")
+	if home := get(env, "HOME"); !filepath.IsAbs(dir) && home != "" {
 		dir = filepath.Join(home, ".config")
 	}
 	if filepath.IsAbs(dir) {

@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	maxErrors = 100     // are reported; more help nobody
-	maxValues = 100_000 // are read, so that aliases of aliases end
-	maxDepth  = 16      // of any, all and not
-	showRunes = 60      // of a value are quoted in an error
+	maxErrors = 100    // are reported; more help nobody
+	maxValues = 50_000 // are read, so that aliases of aliases end
+	maxDepth  = 16     // of any, all and not
+	showRunes = 60     // of a value are quoted in an error
 )
 
 // decoder reads one file. It collects errors instead of stopping at the first.
@@ -103,6 +103,9 @@ func shorten(s string) string {
 	if utf8.RuneCountInString(s) > showRunes {
 		s = string([]rune(s)[:showRunes-1]) + "…"
 	}
+	if quoted := `"` + s + `"`; printable(quoted) == quoted && strings.Count(quoted, `"`) == 2 {
+		return quoted // a backslash reads as it is written
+	}
 	return strconv.Quote(s)
 }
 
@@ -126,8 +129,12 @@ func (d *decoder) follow(n *yaml.Node) (*yaml.Node, bool) {
 	}
 	d.values++
 	if d.values == maxValues {
-		d.fail(n, "config-too-complex", "more than %d values", maxValues).
-			Hint = "Aliases of lists of aliases grow fast; write out what is meant."
+		// Not by fail: it is the one that explains why much else was not looked at.
+		d.errs = append(d.errs, &Error{
+			File: d.src.name, Line: n.Line, Column: n.Column, Width: d.width(n), Code: "config-too-complex",
+			Text: fmt.Sprintf("more than %d values", maxValues),
+			Hint: "Aliases of lists of aliases grow fast; write out what is meant.",
+		})
 	}
 	return n, !d.exhausted()
 }
@@ -281,7 +288,7 @@ func (s section[T]) allowed() string {
 	}
 	var b strings.Builder
 	for _, n := range names {
-		if b.Len()+len(n)+len(", …") > room {
+		if b.Len()+len(n)+3 > room {
 			break
 		}
 		b.WriteString(n + ", ")

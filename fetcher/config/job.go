@@ -208,7 +208,7 @@ func (d *decoder) cron(v value, j *jobDraft) {
 		return
 	}
 	if schedule.Next(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
-		d.fail(v.Node, "config-cron", "%s never comes: there is no such day", shown)
+		d.fail(v.Node, "config-cron", "%s never comes: no time matches it", shown)
 		return
 	}
 	j.Cron, j.schedule = s, schedule

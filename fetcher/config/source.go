@@ -1,8 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"regexp"
-	"sort"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -15,13 +16,17 @@ type source struct {
 	name   string
 	lines  []string
 	hidden map[*yaml.Node]bool
-	masks  map[int][]span // by line, from 1; in order, not overlapping
+	masks  map[int][]span // by line, from 1
+	cache  map[int][]rune // lines as they are shown
 }
 
 // span is a range of characters in a line, from 0, end not included.
 type span struct{ from, to int }
 
-const lineEnd = 1 << 30 // a span to the end of its line
+const (
+	lineEnd  = 1 << 30 // a span to the end of its line
+	longLine = 4 << 10 // octets; a secret hides all of a longer line, or finding each costs squared time
+)
 
 func newSource(name string, data []byte) *source {
 	return &source{
@@ -29,6 +34,7 @@ func newSource(name string, data []byte) *source {
 		lines:  lineBreak.Split(string(data), -1),
 		hidden: map[*yaml.Node]bool{},
 		masks:  map[int][]span{},
+		cache:  map[int][]rune{},
 	}
 }
 
@@ -45,11 +51,13 @@ func (s *source) line(n int) string {
 }
 
 var (
-	// secretName finds keys that may hold a secret, in whatever spelling.
-	secretName = regexp.MustCompile(`(?i)pass|pwd|pword|secret|token|^pw$`)
+	// secretWords are in the names of keys that hold secrets.
+	secretWords = []string{"pass", "pwd", "pword", "secret", "token"}
 	// secretText finds a secret inside other text: "password:x", as it comes out
 	// when the blank is forgotten, and user:password@ in a URL.
-	secretText = regexp.MustCompile(`(?i)['"]?\w*(pass|pwd|pword|secret|token)\w*['"]?\s*[:=]|://\S*@`)
+	secretText = regexp.MustCompile(`(?i)['"]?\w*(pass|pwd|pword|secret|token)\w*['"]?\s*[:=]\s*|://\S*@`)
+	// onlyVariable is what is no secret itself.
+	onlyVariable = regexp.MustCompile(`^\$\{[A-Za-z_][A-Za-z0-9_]*\}$`)
 )
 
 // isSecretKey reports whether what stands under key must not be shown. It is
@@ -58,7 +66,21 @@ func isSecretKey(key string) bool {
 	if strings.HasSuffix(key, "_file") {
 		return false
 	}
-	return secretName.MatchString(key) || distance(strings.ToLower(key), "password") <= 3
+	key = strings.ToLower(key)
+	return key == "pw" || hasSecretWord(key) || distance(key, "password") <= 3
+}
+
+func hasSecretWord(lower string) bool {
+	return slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(lower, w) })
+}
+
+// findSecret returns where in text the key of a secret, or a URL with a user,
+// begins and where the secret begins; nil if there is none.
+func findSecret(text string) []int {
+	if !strings.Contains(text, "://") && !hasSecretWord(strings.ToLower(text)) {
+		return nil // most text, and searching costs
+	}
+	return secretText.FindStringIndex(text)
 }
 
 // hideSecrets masks every scalar below a key that looks like a secret's, and
@@ -70,7 +92,7 @@ func (s *source) hideSecrets(doc *yaml.Node) {
 		starts = append(starts, n)
 		switch n.Kind {
 		case yaml.ScalarNode:
-			if secret || secretText.MatchString(n.Value) {
+			if (secret || findSecret(n.Value) != nil) && !onlyVariable.MatchString(n.Value) {
 				s.hidden[n] = true
 			}
 		case yaml.AliasNode:
@@ -89,14 +111,16 @@ func (s *source) hideSecrets(doc *yaml.Node) {
 		}
 	}
 	walk(doc, false)
-	sort.SliceStable(starts, func(i, j int) bool { return before(starts[i], starts[j]) })
+	slices.SortStableFunc(starts, func(a, b *yaml.Node) int {
+		return cmp.Or(a.Line-b.Line, a.Column-b.Column)
+	})
 	for i, n := range starts {
 		if !s.hidden[n] {
 			continue
 		}
 		line, col := len(s.lines)+1, 1
 		for _, next := range starts[i+1:] {
-			if before(n, next) {
+			if next.Line > n.Line || next.Column > n.Column {
 				line, col = next.Line, next.Column
 				break
 			}
@@ -106,20 +130,28 @@ func (s *source) hideSecrets(doc *yaml.Node) {
 	s.maskComments()
 }
 
-func before(a, b *yaml.Node) bool {
-	return a.Line < b.Line || a.Line == b.Line && a.Column < b.Column
-}
+// quoted is a scalar in quotes that ends on its line.
+var quoted = regexp.MustCompile(`^("([^"\\]|\\.)*"|'([^']|'')*')`)
 
-// mask hides scalar n, which ends before the place of the next node. A plain
-// one on one line is masked exactly, so that carets behind it stay right.
+// mask hides scalar n, which ends before the place of the next node. One that
+// stands on one line is masked exactly, so that carets behind it stay right.
 func (s *source) mask(n *yaml.Node, line, col int) {
+	if len(s.line(n.Line)) > longLine {
+		s.masks[n.Line] = []span{{0, lineEnd}}
+		return
+	}
 	from := n.Column - 1
-	if rest := tail(s.line(n.Line), from); n.Style == 0 && strings.HasPrefix(rest, n.Value) {
-		s.masks[n.Line] = append(s.masks[n.Line], span{from, from + utf8.RuneCountInString(n.Value)})
+	rest := tail(s.line(n.Line), from)
+	exact := quoted.FindString(rest)
+	if n.Style == 0 && strings.HasPrefix(rest, n.Value) {
+		exact = n.Value
+	}
+	if exact != "" {
+		s.masks[n.Line] = append(s.masks[n.Line], span{from, from + utf8.RuneCountInString(exact)})
 		return
 	}
 	for l := n.Line; l <= line && l <= len(s.lines); l++ {
-		m := span{0, lineEnd}
+		m := span{indent(s.line(l)), lineEnd}
 		if l == n.Line {
 			m.from = from
 		}
@@ -139,7 +171,7 @@ func (s *source) maskComments() {
 		if hash < 0 {
 			continue
 		}
-		if at := secretText.FindStringIndex(text[hash:]); at != nil {
+		if at := findSecret(text[hash:]); at != nil {
 			s.masks[i+1] = append(s.masks[i+1], span{utf8.RuneCountInString(text[:hash+at[1]]), lineEnd})
 		}
 	}
@@ -150,13 +182,12 @@ func (s *source) maskComments() {
 func (s *source) maskUnparsed() {
 	deeper := -1 // mask lines indented by more than this
 	for i, text := range s.lines {
-		indent := utf8.RuneCountInString(text) - utf8.RuneCountInString(strings.TrimLeft(text, " \t"))
-		if deeper >= 0 && (indent > deeper || strings.TrimSpace(text) == "") {
-			s.masks[i+1] = []span{{0, lineEnd}}
+		if deeper >= 0 && (indent(text) > deeper || strings.TrimSpace(text) == "") {
+			s.masks[i+1] = []span{{indent(text), lineEnd}}
 			continue
 		}
 		deeper = -1
-		if at := secretText.FindStringIndex(text); at != nil {
+		if at := findSecret(text); at != nil && !onlyVariable.MatchString(strings.TrimSpace(text[at[1]:])) {
 			deeper = utf8.RuneCountInString(text[:at[0]])
 			from := utf8.RuneCountInString(text[:at[1]])
 			if strings.HasPrefix(text[at[0]:], "://") {
@@ -166,6 +197,9 @@ func (s *source) maskUnparsed() {
 		}
 	}
 }
+
+// indent counts the blanks and tabs that a line begins with.
+func indent(line string) int { return len(line) - len(strings.TrimLeft(line, " \t")) }
 
 // tail returns s without its first n characters.
 func tail(s string, n int) string {
@@ -186,17 +220,15 @@ func (s *source) place(e *Error) {
 	if e.Line < 1 || e.Line > len(s.lines) {
 		return
 	}
-	text, caret := s.shown(e.Line, e.Column-1)
-	runes := []rune(text)
-	caret = min(caret, len(runes))
+	runes := s.shown(e.Line)
+	caret := min(s.moved(e.Line, e.Column-1), len(runes))
 	e.Width = max(1, min(e.Width, len(runes)-caret))
 	from := 0
 	if caret+e.Width > excerptWidth {
 		from = max(0, caret-excerptWidth/2)
 	}
 	if e.Line > 1 {
-		prev, _ := s.shown(e.Line-1, 0)
-		e.Excerpt = append(e.Excerpt, Line{e.Line - 1, window([]rune(prev), from)})
+		e.Excerpt = append(e.Excerpt, Line{e.Line - 1, window(s.shown(e.Line-1), 0)})
 	}
 	e.Excerpt = append(e.Excerpt, Line{e.Line, window(runes, from)})
 	e.Caret = caret - from
@@ -215,29 +247,51 @@ func window(line []rune, from int) string {
 	return strings.TrimRight(string(part), " ")
 }
 
-// shown returns a line with its secrets masked and made printable, and where
-// the character at col has gone.
-func (s *source) shown(line, col int) (string, int) {
+// shown returns a line with its secrets masked and made printable. All masks
+// must be known.
+func (s *source) shown(line int) []rune {
+	if runes, ok := s.cache[line]; ok {
+		return runes
+	}
 	runes := []rune(s.line(line))
-	masks := s.masks[line]
-	sort.Slice(masks, func(i, j int) bool { return masks[i].from < masks[j].from })
 	var b strings.Builder
-	at, moved := 0, col
-	for _, m := range masks {
-		m.from, m.to = min(max(m.from, at), len(runes)), min(m.to, len(runes))
-		if m.to <= m.from {
-			continue
-		}
+	at := 0
+	for _, m := range s.merged(line, len(runes)) {
 		b.WriteString(string(runes[at:m.from]))
 		b.WriteString(maskText)
-		switch {
-		case col >= m.to:
-			moved += len(maskText) - (m.to - m.from)
-		case col > m.from:
-			moved -= col - m.from
-		}
 		at = m.to
 	}
 	b.WriteString(string(runes[at:]))
-	return printable(b.String()), moved
+	shown := []rune(printable(b.String()))
+	s.cache[line] = shown
+	return shown
+}
+
+// moved returns where the character at col of a line stands when it is shown.
+func (s *source) moved(line, col int) int {
+	shift := 0
+	for _, m := range s.merged(line, lineEnd) {
+		switch {
+		case col >= m.to:
+			shift += len(maskText) - (m.to - m.from)
+		case col > m.from:
+			return m.from + shift
+		}
+	}
+	return col + shift
+}
+
+// merged returns the masks of a line of n characters, in order and apart.
+func (s *source) merged(line, n int) []span {
+	masks := s.masks[line]
+	slices.SortFunc(masks, func(a, b span) int { return a.from - b.from })
+	var apart []span
+	at := 0
+	for _, m := range masks {
+		if m.from, m.to = max(m.from, at), min(m.to, n); m.from < m.to {
+			apart = append(apart, m)
+			at = m.to
+		}
+	}
+	return apart
 }

@@ -46,11 +46,12 @@ func (d *decoder) text(v value) string {
 
 func (d *decoder) checkText(v value, s string) string {
 	switch {
-	case s == "":
+	case strings.TrimSpace(s) == "":
 		e := d.fail(v.Node, "config-no-value", "%s in %s is empty", v.key, v.where)
-		if v.Value != "" {
+		if strings.TrimSpace(v.Value) != "" {
 			e.Hint = "The variable is set, but to nothing."
 		}
+		return ""
 	case strings.ContainsFunc(s, unicode.IsControl):
 		d.fail(v.Node, "config-control-character", "%s in %s holds a line break or another control character", v.key, v.where).
 			Hint = "If it comes from a variable, look for a line break at its end."
@@ -157,6 +158,7 @@ func between(least, most int) string {
 var (
 	digits       = regexp.MustCompile(`^[0-9]+$`)
 	durationText = regexp.MustCompile(`^([0-9]{1,9})([smhdw])$`)
+	sizeStart    = regexp.MustCompile(`^[<>=]*[0-9]+ ?[KMGkmg]`)
 	sizeText     = regexp.MustCompile(`^([0-9]{1,15})([KMGkmg]?)$`)
 )
 
@@ -231,8 +233,11 @@ func (d *decoder) size(v value) int64 {
 func (d *decoder) badSize(v value, s string) {
 	e := d.fail(v.Node, "config-size", "%s in %s must be a size, not %s", v.key, v.where, d.show(v.Node))
 	e.Hint = "A whole number with K, M or G (powers of 1024), or none for octets: 500K, 25M, 2G."
-	if m := regexp.MustCompile(`^[<>=]*[0-9]+ ?[KMGkmg]`).FindString(s); m != "" && s == v.Value {
-		e.Suggest = fmt.Sprintf("did you mean %q?", strings.ToUpper(strings.ReplaceAll(m, " ", "")))
+	if m := sizeStart.FindString(s); m != "" && s == v.Value {
+		m = strings.ToUpper(strings.ReplaceAll(m, " ", ""))
+		if n, ok := parseSize(strings.TrimLeft(m, "<>=")); ok && n > 0 {
+			e.Suggest = fmt.Sprintf("did you mean %q?", m)
+		}
 	}
 }
 
