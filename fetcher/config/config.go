@@ -20,8 +20,8 @@
 //
 // ${NAME}, ${NAME:-default} and ${NAME:?message} stand for variables, and $$
 // for a dollar, in all single values, after the YAML was parsed: a variable
-// never becomes structure. A dollar before anything else is itself. Two places
-// are apart. The patterns below a rule's if are taken as written, because $
+// never becomes structure. A dollar before anything else is itself; a shell's
+// own ${x} in a password_command is written $${x}. Two places are apart. The patterns below a rule's if are taken as written, because $
 // has its own meaning there. In then.folder the fields of a message (list_id,
 // from_domain, 1, …) and $$ are left to the rules, other names are variables.
 //
@@ -109,8 +109,7 @@ func read(path string) ([]byte, error) {
 
 // reason is what a file operation says, without the path.
 func reason(err error) string {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		return pe.Err.Error()
 	}
 	return err.Error()

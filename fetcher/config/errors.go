@@ -73,7 +73,7 @@ func (e *Error) Render(w io.Writer, color bool) error {
 		b.WriteByte('\n')
 	}
 	if e.Hint != "" {
-		for _, l := range strings.Split(e.Hint, "\n") {
+		for l := range strings.SplitSeq(e.Hint, "\n") {
 			b.WriteString("   " + l + "\n")
 		}
 	}

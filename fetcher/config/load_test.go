@@ -130,6 +130,23 @@ func TestLoad_secrets(t *testing.T) {
 	}
 }
 
+func TestLoad_targetDate(t *testing.T) {
+	data, err := os.ReadFile(examples + "/minimal.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for word, want := range map[string]imap.DatePolicy{"received": imap.DateReceived, "header": imap.DateHeader, "now": imap.DateNow} {
+		text := strings.Replace(string(data), "  gmail:\n", "  gmail:\n    date: "+word+"\n", 1)
+		c, err := config.Parse("p.yaml", []byte(text), environ)
+		if err != nil {
+			t.Fatal(render(t, err))
+		}
+		if got := c.Targets["gmail"].Config.(*imap.Config).Date; got != want {
+			t.Errorf("date: %s is %v", word, got)
+		}
+	}
+}
+
 func TestLoad_unreadable(t *testing.T) {
 	for _, path := range []string{filepath.Join(t.TempDir(), "nowhere.yaml"), t.TempDir()} {
 		_, err := config.Load(path, environ)

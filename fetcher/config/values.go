@@ -85,17 +85,6 @@ func (d *decoder) list(v value) []value {
 	return vs
 }
 
-// texts reads one text or a list of texts.
-func (d *decoder) texts(v value) []string {
-	var ss []string
-	for _, e := range d.list(v) {
-		if s := d.text(e); s != "" {
-			ss = append(ss, s)
-		}
-	}
-	return ss
-}
-
 // word reads one of the words; "" after an error.
 func (d *decoder) word(v value, words ...string) string {
 	s, ok := d.scalar(v)
