@@ -563,21 +563,21 @@ func TestConn_hostile(t *testing.T) {
 func TestLogin(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		s    targetstest.IMAP
+		s    *targetstest.IMAP
 		want string // "" is success
 	}{
-		{"BYE", targetstest.IMAP{Greeting: "* BYE too many connections"}, "BYE too many connections"},
-		{"no server", targetstest.IMAP{Greeting: "220 smtp.example ESMTP"}, "no IMAP server"},
-		{"wrong password", targetstest.IMAP{Password: "other"}, "NO [AUTHENTICATIONFAILED]"},
-		{"LOGINDISABLED", targetstest.IMAP{Caps: "IMAP4rev1 LOGINDISABLED"}, "no way to log in"},
-		{"PREAUTH", targetstest.IMAP{Greeting: "* PREAUTH [CAPABILITY IMAP4rev1 LITERAL+] hello"}, ""},
-		{"no capabilities told", targetstest.IMAP{Greeting: "* OK hello"}, ""},
-		{"POP3", targetstest.IMAP{Caps: "POP3"}, "neither IMAP4rev1"},
-		{"two revisions", targetstest.IMAP{Caps: "IMAP4rev1 IMAP4rev2 AUTH=PLAIN"}, ""},
-		{"control characters", targetstest.IMAP{Greeting: "* BYE \x1b]0;x\x07"}, `BYE \x1b]0;x\a`},
+		{"BYE", &targetstest.IMAP{Greeting: "* BYE too many connections"}, "BYE too many connections"},
+		{"no server", &targetstest.IMAP{Greeting: "220 smtp.example ESMTP"}, "no IMAP server"},
+		{"wrong password", &targetstest.IMAP{Password: "other"}, "NO [AUTHENTICATIONFAILED]"},
+		{"LOGINDISABLED", &targetstest.IMAP{Caps: "IMAP4rev1 LOGINDISABLED"}, "no way to log in"},
+		{"PREAUTH", &targetstest.IMAP{Greeting: "* PREAUTH [CAPABILITY IMAP4rev1 LITERAL+] hello"}, ""},
+		{"no capabilities told", &targetstest.IMAP{Greeting: "* OK hello"}, ""},
+		{"POP3", &targetstest.IMAP{Caps: "POP3"}, "neither IMAP4rev1"},
+		{"two revisions", &targetstest.IMAP{Caps: "IMAP4rev1 IMAP4rev2 AUTH=PLAIN"}, ""},
+		{"control characters", &targetstest.IMAP{Greeting: "* BYE \x1b]0;x\x07"}, `BYE \x1b]0;x\a`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := start(t, &c.s)
+			s := start(t, c.s)
 			_, err := append1(t, open(t, config(s.Port())), targetstest.Text(1), "Übung")
 			switch {
 			case c.want == "" && err != nil:

@@ -42,6 +42,8 @@ type IMAP struct {
 	counts  map[string]int
 	nextVal uint32
 	wg      sync.WaitGroup
+	ended   int
+	change  *sync.Cond    // a connection has ended
 	stop    chan struct{} // closed by Close
 }
 
@@ -91,7 +93,7 @@ func (s *IMAP) Start() error {
 	}
 	s.ln, s.conns, s.counts, s.subs = ln, map[net.Conn]bool{}, map[string]int{}, map[string]bool{}
 	s.folders, s.nextVal = map[string]*imapFolder{}, 1000
-	s.stop = make(chan struct{})
+	s.stop, s.change = make(chan struct{}), sync.NewCond(&s.mu)
 	s.makeLocked("INBOX")
 	s.wg.Go(s.accept)
 	return nil
@@ -157,6 +159,8 @@ func (s *IMAP) accept() {
 			nc.Close()
 			s.mu.Lock()
 			delete(s.conns, nc)
+			s.ended++
+			s.change.Broadcast()
 			s.mu.Unlock()
 		})
 	}

@@ -74,3 +74,12 @@ func (s *IMAP) UIDNext(folder string) (validity, next uint32) {
 	f := s.folders[folder]
 	return f.validity, f.next
 }
+
+// Ended waits until n connections have ended: what they sent is dealt with.
+func (s *IMAP) Ended(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.ended < n {
+		s.change.Wait()
+	}
+}
