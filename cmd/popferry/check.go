@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -69,6 +68,16 @@ type check struct {
 // subject is what a line of a check is about.
 type subject struct{ kind, name, addr string }
 
+// jsonFinding is the line of one finding.
+type jsonFinding struct {
+	Type    string `json:"type"`
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	Level   string `json:"level"`
+	Text    string `json:"text"`
+	Hint    string `json:"hint"`
+}
+
 // found prints findings about one subject.
 func (c *check) found(about subject, fs ...targets.Finding) {
 	for _, f := range fs {
@@ -79,12 +88,7 @@ func (c *check) found(about subject, fs ...targets.Finding) {
 			c.problems++
 		}
 		if c.json {
-			line, err := json.Marshal(map[string]string{
-				"type": about.kind, "name": about.name, "address": about.addr, "level": f.Level, "text": f.Text, "hint": f.Hint,
-			})
-			if err == nil {
-				c.stdout.print(string(line) + "\n")
-			}
+			c.stdout.json(jsonFinding{about.kind, about.name, about.addr, f.Level, f.Text, f.Hint})
 		}
 	}
 	if c.json {

@@ -99,18 +99,18 @@ type (
 func (v *jsonView) event(e fetcher.Event) {
 	switch e.Kind {
 	case fetcher.PassStart:
-		v.print(jsonStart{"job_start", e.Pass, e.Job, e.Account, e.Time.Format(time.RFC3339)})
+		v.w.json(jsonStart{"job_start", e.Pass, e.Job, e.Account, e.Time.Format(time.RFC3339)})
 	case fetcher.Listed:
-		v.print(jsonListed{"listed", e.Pass, e.Job, e.Account, e.Total.Messages, e.Total.Octets, e.Total.New, e.Total.NewBytes})
+		v.w.json(jsonListed{"listed", e.Pass, e.Job, e.Account, e.Total.Messages, e.Total.Octets, e.Total.New, e.Total.NewBytes})
 	case fetcher.PassEnd:
 		r := e.Report
-		v.print(jsonEnd{
+		v.w.json(jsonEnd{
 			Type: "job_end", Pass: e.Pass, Job: e.Job, Account: e.Account, New: r.New, Delivered: fresh(r), Duplicate: r.Duplicate,
 			Dropped: r.Dropped, Skipped: r.Skipped, Failed: r.Failed, Held: r.Held, Recovered: r.Recovered, Deleted: r.Deleted,
 			Left: r.Left, Bytes: r.Bytes, Seconds: r.Took.Seconds(), Error: jsonError(e.Err),
 		})
 	case fetcher.Deleted:
-		v.print(jsonDeleted{"deleted", e.Job, e.Account, jsonUIDL(e.UIDL), e.Reason})
+		v.w.json(jsonDeleted{"deleted", e.Job, e.Account, jsonUIDL(e.UIDL), e.Reason})
 	default:
 		v.message(e)
 	}
@@ -124,12 +124,12 @@ func (v *jsonView) message(e fetcher.Event) {
 	if e.Kind == fetcher.Planned {
 		m.From, m.Subject = e.From, e.Subject
 	}
-	v.print(m)
+	v.w.json(m)
 	v.done += e.Octets
 	v.messages++
 	if v.progress && e.Time.Sub(v.last) >= time.Second {
 		v.last = e.Time
-		v.print(jsonProgress{"progress", v.messages, v.done})
+		v.w.json(jsonProgress{"progress", v.messages, v.done})
 	}
 }
 
@@ -138,13 +138,14 @@ func (v *jsonView) exit(e exit) {
 	if e.code != exitOK {
 		_, reason, _ = strings.Cut(e.Error(), ": ")
 	}
-	v.print(jsonExit{"exit", e.code, reason})
+	v.w.json(jsonExit{"exit", e.code, reason})
 }
 
 func (v *jsonView) close() {}
 
-func (v *jsonView) print(line any) {
-	enc := json.NewEncoder(v.w)
+// json prints a value on a line of its own.
+func (s *stream) json(line any) {
+	enc := json.NewEncoder(s)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(line) // the stream remembers why it fails
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
@@ -129,7 +130,7 @@ func explainState(e *state.Error) *problem {
 	p := &problem{exit: exitState, code: e.Code, head: plain(e), lines: hint(e.Hint)}
 	switch e.Code {
 	case state.CodeLocked:
-		p.exit = exitLater
+		p.exit, p.head = exitLater, filepath.Base(e.Path)+" is locked by another popferry"
 		by := "another popferry"
 		if e.PID > 0 {
 			by = fmt.Sprintf("process %d", e.PID)

@@ -82,6 +82,11 @@ func (a *app) runJobs(ctx context.Context, c *config.Config, names []string, o r
 	if err != nil {
 		return err
 	}
+	if a.level <= slog.LevelInfo && a.logFormat == "auto" {
+		defer context.AfterFunc(ctx, func() {
+			a.stderr.print("interrupted: finishing what is in hand; once more stops at once\n")
+		})()
+	}
 	f := &fetcher.Fetcher{Log: a.log, DryRun: o.dryRun, Spool: filepath.Join(filepath.Dir(a.statePath(c)), "spool")}
 	if f.State, err = a.openState(ctx, c, o); err != nil {
 		return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,7 +36,7 @@ func (a *app) stateShowCommand() *cobra.Command {
 				case err != nil:
 					return err
 				case asJSON:
-					return m.recordsJSON(args[0], records)
+					m.recordsJSON(args[0], records)
 				case len(args) == 2:
 					m.one(records[0])
 				default:
@@ -156,26 +155,48 @@ func (m *memory) one(r record) {
 	}
 }
 
-func (m *memory) recordsJSON(account string, records []record) error {
-	enc := json.NewEncoder(m.stdout)
+// jsonRecord is the line of one remembered message.
+type jsonRecord struct {
+	Type       string         `json:"type"`
+	Account    string         `json:"account"`
+	UIDL       string         `json:"uidl"`
+	Status     string         `json:"status"`
+	Note       string         `json:"note"`
+	Bytes      int64          `json:"bytes"`
+	MessageID  string         `json:"message_id"`
+	Hash       string         `json:"hash"` // of the canonical form; "" until it was fetched
+	FirstSeen  string         `json:"first_seen"`
+	NextTry    string         `json:"next_try"`
+	Deliveries []jsonDelivery `json:"deliveries"`
+}
+
+// jsonDelivery is one copy of a message.
+type jsonDelivery struct {
+	Target      string `json:"target"`
+	Folder      string `json:"folder"`
+	Status      string `json:"status"`
+	Rule        string `json:"rule"`
+	UIDValidity uint32 `json:"uidvalidity"`
+	UID         uint32 `json:"uid"`
+	Attempts    int    `json:"attempts"`
+	Reply       string `json:"reply"`
+	At          string `json:"at"`
+}
+
+func (m *memory) recordsJSON(account string, records []record) {
 	for _, r := range records {
-		var ds []map[string]any
-		for _, d := range r.deliveries {
-			ds = append(ds, map[string]any{
-				"target": d.Target, "folder": d.Box, "status": d.Status.String(), "rule": d.Rule,
-				"uidvalidity": d.UIDValidity, "uid": d.UID, "reply": d.Reply, "attempts": d.Attempts, "at": stamp(d.At),
-			})
-		}
-		line := map[string]any{
-			"account": account, "uidl": jsonUIDL(r.UIDL), "status": r.Status.String(), "note": r.Note, "bytes": r.Size,
-			"first_seen": stamp(r.FirstSeen), "next_try": stamp(r.NextTry), "deliveries": ds,
+		line := jsonRecord{
+			Type: "message", Account: account, UIDL: jsonUIDL(r.UIDL), Status: r.Status.String(), Note: r.Note, Bytes: r.Size,
+			FirstSeen: stamp(r.FirstSeen), NextTry: stamp(r.NextTry), Deliveries: []jsonDelivery{},
 		}
 		if r.Content != nil {
-			line["message_id"], line["hash"] = r.MessageID, fmt.Sprintf("%x", r.Hash)
+			line.MessageID, line.Hash = r.MessageID, fmt.Sprintf("%x", r.Hash)
 		}
-		if err := enc.Encode(line); err != nil {
-			return err
+		for _, d := range r.deliveries {
+			line.Deliveries = append(line.Deliveries, jsonDelivery{
+				d.Target, d.Box, d.Status.String(), d.Rule, d.UIDValidity, d.UID, d.Attempts, d.Reply, stamp(d.At),
+			})
 		}
+		m.stdout.json(line)
 	}
-	return nil
 }

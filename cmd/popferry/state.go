@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -68,9 +67,10 @@ func (a *app) stateListCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.remember(cmd.Context(), func(m *memory) error {
 				if asJSON {
-					return m.listJSON()
+					m.listJSON()
+				} else {
+					m.list(time.Now())
 				}
-				m.list(time.Now())
 				return nil
 			})
 		},
@@ -111,19 +111,28 @@ func (m *memory) waiting(s state.AccountSummary) string {
 	return fmt.Sprintf("%s (first on %s)", humanize.Comma(int64(s.Waiting)), s.OldestWaiting.Add(a.Keep.For).Local().Format("Jan 2"))
 }
 
-func (m *memory) listJSON() error {
-	enc := json.NewEncoder(m.stdout)
+// jsonAccount is the line of one account.
+type jsonAccount struct {
+	Type        string `json:"type"`
+	Account     string `json:"account"`
+	Source      string `json:"source"`
+	Known       int    `json:"known"`
+	OnServer    int    `json:"on_server"`
+	Safe        int    `json:"safe"`
+	Undelivered int    `json:"undelivered"`
+	Held        int    `json:"held"`
+	FirstSeen   string `json:"first_seen"`
+	LastPass    string `json:"last_pass"`
+	LastSuccess string `json:"last_success"`
+}
+
+func (m *memory) listJSON() {
 	for _, s := range m.accounts {
-		err := enc.Encode(map[string]any{
-			"account": s.Name, "source": s.Source, "known": s.Known, "on_server": s.OnServer, "safe": s.Waiting,
-			"undelivered": s.Undelivered, "held": s.Held,
-			"first_seen": stamp(s.FirstSeen), "last_pass": stamp(s.LastPass), "last_success": stamp(s.LastSuccess),
+		m.stdout.json(jsonAccount{
+			"account", s.Name, s.Source, s.Known, s.OnServer, s.Waiting, s.Undelivered, s.Held,
+			stamp(s.FirstSeen), stamp(s.LastPass), stamp(s.LastSuccess),
 		})
-		if err != nil {
-			return err
-		}
 	}
-	return nil
 }
 
 func day(t time.Time) string {
