@@ -10,6 +10,10 @@ import (
 // 1939 §3 put in. It ends after CRLF "." CRLF and has then read nothing beyond
 // it. A connection that ends earlier is io.ErrUnexpectedEOF.
 //
+// A dot is taken out only before another one. A server that puts them in never
+// sends a single dot with anything but CRLF behind it, and one that forgets to
+// (Dovecot 2.3 does before the first line of a mail) means it as it stands.
+//
 // A line here is what ends in CRLF. After a bare LF no dot is taken out, and
 // none is believed to end the body: a mail with LF "." LF "+OK" in it could
 // otherwise forge the mails that follow.
@@ -60,8 +64,7 @@ func (d *dotReader) piece() ([]byte, error) {
 		// Three octets tell the end from a line that begins with a dot; a
 		// connection cut among them must not look like the end.
 		if len(buf) < 3 {
-			var err error
-			if buf, err = br.Peek(3); err != nil {
+			if _, err := br.Peek(3); err != nil {
 				return nil, noEOF(err)
 			}
 			buf, _ = br.Peek(br.Buffered())
@@ -71,8 +74,10 @@ func (d *dotReader) piece() ([]byte, error) {
 			d.done = true
 			return nil, io.EOF
 		}
-		_, _ = br.Discard(1)
-		buf = buf[1:]
+		if buf[1] == '.' {
+			_, _ = br.Discard(1)
+			buf = buf[1:]
+		}
 	}
 	n := len(buf)
 	switch i := bytes.Index(buf, lineDot); {
@@ -142,10 +147,12 @@ func (d *dotReader) lfDot() (end bool, err error) {
 	if err != nil {
 		return false, noEOF(err)
 	}
-	if line[len(line)-1] == '\n' {
+	switch {
+	case line[len(line)-1] == '\n':
 		_, _ = br.Discard(len(line))
 		return true, nil
+	case line[1] == '.':
+		_, _ = br.Discard(1)
 	}
-	_, _ = br.Discard(1)
 	return false, nil
 }

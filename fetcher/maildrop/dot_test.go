@@ -25,7 +25,7 @@ func (d *dotReader) all() ([]byte, error) {
 		piece, err := d.next()
 		b = append(b, piece...)
 		if err != nil {
-			if err == io.EOF { //nolint:errorlint // what is tested
+			if err == io.EOF {
 				err = nil
 			}
 			return b, err
@@ -33,7 +33,7 @@ func (d *dotReader) all() ([]byte, error) {
 	}
 }
 
-// unstuff is RFC 1939 §3 word for word.
+// unstuff is RFC 1939 §3 word for word, but for single dots.
 func unstuff(wire []byte, eol string) (body, rest []byte, err error) {
 	for {
 		line, after, found := bytes.Cut(wire, []byte(eol))
@@ -44,8 +44,11 @@ func unstuff(wire []byte, eol string) (body, rest []byte, err error) {
 		if eol == "\n" {
 			line = bytes.TrimSuffix(line, []byte("\r"))
 		}
-		if line, found = bytes.CutPrefix(line, []byte(".")); found && len(line) == 0 {
+		if string(line) == "." {
 			return body, wire, nil
+		}
+		if bytes.HasPrefix(line, []byte("..")) {
+			line = line[1:]
 		}
 		body = append(append(body, line...), "\r\n"...)
 	}
@@ -93,7 +96,7 @@ func checkDots(t *testing.T, wire []byte, lf bool) {
 		if left, _ := io.ReadAll(d.lc.br); !bytes.Equal(left, rest) {
 			t.Fatalf("%s: %q leaves %q, want %q", way, wire, left, rest)
 		}
-		if _, err := d.next(); err != io.EOF { //nolint:errorlint // what is tested
+		if _, err := d.next(); err != io.EOF {
 			t.Fatalf("%s: after the end comes %v", way, err)
 		}
 	}
@@ -148,6 +151,18 @@ func TestDotReader_everyCut(t *testing.T) {
 					t.Errorf("%q, %s: %v", wire[:cut], way, err)
 				}
 			}
+		}
+	}
+}
+
+// A dot that a server forgot to double is the mail's own.
+func TestDotReader_single(t *testing.T) {
+	for wire, want := range map[string]string{
+		".a\r\n.\r\n": ".a\r\n", ".\ra\r\n..b\r\n.\r\n": ".\ra\r\n.b\r\n", "a\r\n.b\r\n...\r\n.\r\n": "a\r\n.b\r\n..\r\n",
+	} {
+		checkDots(t, []byte(wire), false)
+		if got, err := dots(strings.NewReader(wire), maxLine, false).all(); string(got) != want || err != nil {
+			t.Errorf("%q is %q, %v, want %q", wire, got, err, want)
 		}
 	}
 }

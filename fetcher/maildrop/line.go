@@ -193,8 +193,11 @@ func (lc *lineConn) readLines(most int, each func(line []byte)) error {
 			text = line[:len(line)-1]
 		}
 		if len(text) > 0 && text[0] == '.' && (crlf || lc.lf) {
-			if text = text[1:]; len(text) == 0 {
+			if len(text) == 1 {
 				return nil
+			}
+			if text[1] == '.' {
+				text = text[1:]
 			}
 		}
 		if n == most {

@@ -21,6 +21,8 @@ const (
 	topOctets  = 256 << 10 // of a header that Top gives out
 	topGuess   = 32 << 10  // of a header, to count in the window
 	leastLimit = 100 << 20 // what a body may have whatever LIST says
+
+	emptyOctets = 2 // what LIST may say of an empty mail: servers count its CRLF
 )
 
 // Incoming is one message, or why it did not come.
@@ -170,7 +172,7 @@ func (f *fetch) drain(ctx context.Context, c *Conn) {
 		case !Usable(err):
 			return
 		case err == nil:
-			if c.newBody(ctx, e, f.op(e), 0).finish() != nil {
+			if c.newBody(ctx, e, f.op(e), f.show).finish() != nil {
 				return
 			}
 		}
@@ -187,6 +189,7 @@ type body struct {
 	op    string
 	dots  dotReader
 	left  []byte
+	size  int64 // by LIST
 	n     int64 // octets read
 	limit int64 // of n
 	show  int64 // octets to give out; then it is io.EOF
@@ -194,7 +197,7 @@ type body struct {
 }
 
 func (c *Conn) newBody(ctx context.Context, e Entry, op string, show int64) *body {
-	b := &body{c: c, ctx: ctx, op: op, dots: dotReader{lc: c.lc}, limit: c.Ceiling, show: show}
+	b := &body{c: c, ctx: ctx, op: op, dots: dotReader{lc: c.lc}, size: e.Size, limit: c.Ceiling, show: show}
 	if b.limit <= 0 {
 		b.limit = max(leastLimit, 2*e.Size)
 	}
@@ -207,6 +210,13 @@ var errOver = errors.New("body of an earlier message")
 func (b *body) next() ([]byte, error) {
 	piece, err := b.dots.next()
 	if err == io.EOF { //nolint:errorlint // dotReader's own
+		if b.n == 0 && b.show == 0 && b.size > emptyOctets {
+			// The dot was the mail's first line and not the end, so the rest of it
+			// comes where the next reply should be. An empty mail must not be
+			// delivered, and deleted, in its place.
+			b.dots.err = b.c.fail(b.ctx, b.op, botchf("the body ends at once, LIST says %d octets", b.size))
+			return nil, b.dots.err
+		}
 		return nil, err
 	}
 	if err != nil {

@@ -127,6 +127,24 @@ func TestRetrieve_unstuffed(t *testing.T) {
 	}
 }
 
+// Nor must the empty mail that is left when the dot comes first.
+func TestRetrieve_unstuffedFirst(t *testing.T) {
+	s := start(t, func(s *maildroptest.Server) {
+		s.Hook = hookOn("RETR 2", maildroptest.Action{Reply: "+OK\r\n.\r\nthe rest\r\n.\r\n"})
+	})
+	fill(s, 3)
+	s.Add(testUser, "empty", nil)
+	c := dial(t, s)
+	all := fetchAll(t.Context(), c, listAll(t, c).Entries)
+	if len(all) != 2 || all[0].err != nil || asError(t, all[1].err).Kind != Botched || all[1].body != "" {
+		t.Errorf("%+v", all)
+	}
+	c = dial(t, s)
+	if all = fetchAll(t.Context(), c, listAll(t, c).Entries[3:]); len(all) != 1 || all[0].err != nil || all[0].body != "" {
+		t.Errorf("an empty mail: %+v", all)
+	}
+}
+
 // What has no end is cut off, and costs no memory.
 func TestRetrieve_ceiling(t *testing.T) {
 	for name, text := range map[string]string{"lines": strings.Repeat("x", 70) + "\r\n", "one line": strings.Repeat("x", 70)} {
@@ -341,6 +359,7 @@ func TestRetrieve_cancelled(t *testing.T) {
 	c := dial(t, s)
 	l := listAll(t, c)
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	n := 0
 	for in := range c.Retrieve(ctx, slices.Values(l.Entries)) {
 		if in.Err != nil {

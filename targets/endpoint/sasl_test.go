@@ -36,8 +36,7 @@ func TestMechanism(t *testing.T) {
 	} {
 		s := &Server{Host: "h", Port: 1, Auth: tt.auth, TLS: tt.tls}
 		got, err := s.Mechanism(tt.offered, tt.secure)
-		var e *Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*Error](err); ok {
 			got = e.Code
 			if e.Stage != "auth" || e.Text == "" || e.Hint == "" {
 				t.Errorf("%s: %+v", tt.name, e)
