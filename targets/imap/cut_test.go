@@ -24,7 +24,7 @@ func TestCut(t *testing.T) {
 				const most = 900 // the run is shorter
 				step := int64(1)
 				if how == targetstest.Stall {
-					step = 53 // each costs a timeout
+					step = 97 // each costs a timeout
 				}
 				for at := int64(0); at < most; at += step {
 					cutAt(t, way, how, at)
@@ -47,7 +47,10 @@ func cutAt(t *testing.T, way targetstest.Way, how targetstest.End, at int64) {
 	}
 	defer p.Close()
 	tg := open(t, config(p.Port(), func(c *imap.Config) {
-		c.Timeout, c.Connections = 200*time.Millisecond, 1
+		c.Connections = 1
+		if how == targetstest.Stall {
+			c.Timeout = 500 * time.Millisecond
+		}
 	}))
 	defer tg.Close()
 	where := fmt.Sprintf("cut at %d", at)
