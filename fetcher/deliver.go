@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -154,7 +155,7 @@ func (p *pass) deliverPart(ctx context.Context, l *letter, part *part) error {
 	// Not under ctx: the copy exists, and a record of it must, too.
 	err = p.put(context.WithoutCancel(ctx), state.Delivered{
 		Message: part.Message, N: part.N, Box: mark.Folder,
-		UIDValidity: rc.UIDValidity, UID: rc.UID, Existed: rc.Existed, Reply: rc.Reply, At: p.f.now(),
+		UIDValidity: cmp.Or(rc.UIDValidity, mark.UIDValidity), UID: rc.UID, Existed: rc.Existed, Reply: rc.Reply, At: p.f.now(),
 	})
 	if err == nil {
 		p.arrived(l, part, rc)

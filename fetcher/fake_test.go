@@ -20,6 +20,7 @@ type store struct {
 	// message was stored although err is returned.
 	fault   func(m *targets.Message, to targets.Dest) (err error, lost bool)
 	refuses map[string]bool // folders that cannot be made
+	noUIDs  bool            // no UIDPLUS: no UID is told, marks do not move
 	// before is called with nothing held when a delivery comes in.
 	before func(m *targets.Message)
 }
@@ -49,7 +50,11 @@ func (s *store) Mark(_ context.Context, folder string) (targets.Mark, error) {
 	if s.refuses[folder] {
 		return targets.Mark{}, &targets.Error{Fault: targets.Refused, Op: fmt.Sprintf("CREATE %q", folder), Reply: "NO [CANNOT] Invalid mailbox name"}
 	}
-	return targets.Mark{Folder: folder, UIDValidity: 7, UIDNext: s.next[folder] + 1}, nil
+	m := targets.Mark{Folder: folder, UIDValidity: 7, UIDNext: s.next[folder] + 1}
+	if s.noUIDs {
+		m.UIDNext = 1
+	}
+	return m, nil
 }
 
 func (s *store) Deliver(ctx context.Context, m *targets.Message, to targets.Dest) (targets.Receipt, error) {
@@ -73,8 +78,11 @@ func (s *store) Deliver(ctx context.Context, m *targets.Message, to targets.Dest
 			return targets.Receipt{}, err
 		}
 	}
-	folder := s.name(to.Folder)
-	return targets.Receipt{Folder: folder, UIDValidity: 7, UID: s.add(to, raw), Reply: "OK"}, nil
+	rc := targets.Receipt{Folder: s.name(to.Folder), UIDValidity: 7, UID: s.add(to, raw), Reply: "OK"}
+	if s.noUIDs {
+		rc.UIDValidity, rc.UID = 0, 0
+	}
+	return rc, nil
 }
 
 func (s *store) add(to targets.Dest, raw []byte) uint32 {

@@ -3,6 +3,7 @@ package fetcher
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"sync"
 
@@ -25,12 +26,65 @@ const (
 // says it can go on. ctx stops new downloads, dctx ends what is under way.
 func (p *pass) fetch(ctx, dctx context.Context, conn *maildrop.Conn, items []item) (lost error) {
 	p.safe = nil
-	if len(items) == 0 {
-		return nil
-	}
 	recorded, err := p.recorded(dctx, items)
 	if err != nil {
 		return err
+	}
+	company, alone := suspects(items, recorded)
+	lost = p.bring(ctx, dctx, conn, company, recorded)
+	for _, it := range alone {
+		if lost != nil || ctx.Err() != nil || p.nowhereToGo() {
+			break
+		}
+		if lost = p.readyHeld(dctx, it); lost == nil {
+			lost = p.bring(ctx, dctx, conn, []item{it}, recorded)
+		}
+	}
+	return lost
+}
+
+// suspects separates messages that may be what broke an earlier pass: they are
+// brought one at a time, so that each is blamed for its own faults only.
+func suspects(items []item, recorded map[int64][]state.Delivery) (company, alone []item) {
+	for _, it := range items {
+		suspect := it.msg.Fetches >= fetchCharges-1 || it.msg.Status == state.StatusQuarantined
+		for _, d := range recorded[it.msg.ID] {
+			suspect = suspect || d.Status == state.DeliveryFailed && d.Class == classLost
+		}
+		if suspect {
+			alone = append(alone, it)
+		} else {
+			company = append(company, it)
+		}
+	}
+	return company, alone
+}
+
+// readyHeld writes the next pause of a held message before it is tried again:
+// if it crashes us it must not do so in every pass.
+func (p *pass) readyHeld(ctx context.Context, it item) error {
+	if it.msg.Status != state.StatusQuarantined {
+		return nil
+	}
+	return p.put(ctx, p.quarantine(it.msg, it.msg.Note))
+}
+
+// hold sets messages aside whose reading has failed or crashed too often.
+func (p *pass) hold(ctx context.Context, poison []item) error {
+	for _, it := range poison {
+		why := fmt.Sprintf("reading it was begun %d times and never ended", it.msg.Fetches)
+		if err := p.put(ctx, p.quarantine(it.msg, why)); err != nil {
+			return err
+		}
+		p.setback(it, Event{Kind: Held, UIDL: it.UIDL, Octets: it.Size, Err: errors.New(why)})
+	}
+	return nil
+}
+
+// bring downloads items, with many in flight, and delivers them.
+func (p *pass) bring(ctx, dctx context.Context, conn *maildrop.Conn, items []item, recorded map[int64][]state.Delivery) (lost error) {
+	if len(items) == 0 {
+		return nil
 	}
 	var (
 		wg   sync.WaitGroup

@@ -171,6 +171,9 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 	// finished under a deadline of its own.
 	dctx, cancel := drain(ctx)
 	defer cancel()
+	if err := p.hold(dctx, pl.poison); err != nil {
+		return finished, err
+	}
 	lost := p.fetch(ctx, dctx, conn, pl.fetch)
 	if p.dead() == nil && lost == nil {
 		lost = p.remove(ctx, dctx, conn, pl.expired)

@@ -602,3 +602,88 @@ func TestPass_folderRefused(t *testing.T) {
 	}
 	w.exactlyOnce()
 }
+
+// A message whose delivery always breaks the connection is held after three
+// interruptions, the last two of them alone; the others arrive.
+func TestPass_alwaysInterrupted(t *testing.T) {
+	w := newWorld(t).start()
+	w.fill(20)
+	company := 0
+	w.target.fault = func(m *targets.Message, _ targets.Dest) (error, bool) {
+		if m.MessageID == "<7@x>" {
+			company++
+			return &targets.Error{Fault: targets.Unsure, Op: `APPEND to "INBOX"`, Reply: "BYE Invalid character in literal"}, false
+		}
+		return nil, false
+	}
+	w.mustPass()
+	r := w.mustPass()
+	if company != 3 || r.Held != 1 || w.kinds()[Held] != 1 {
+		t.Errorf("sent %d times, %+v, %v", company, r, w.kinds())
+	}
+	if n := w.target.count("INBOX"); n != 19 {
+		t.Errorf("%d delivered", n)
+	}
+	if r := w.mustPass(); company != 3 || r.Held != 1 || r.Failed != 0 {
+		t.Errorf("held, and still sent: %d, %+v", company, r)
+	}
+}
+
+// Two identical messages need two copies, also where the server tells no UID
+// and one of them is already known to be there.
+func TestPass_twinsWithoutUIDPLUS(t *testing.T) {
+	for _, stored := range []bool{true, false} {
+		w := newWorld(t).start()
+		w.target.noUIDs = true
+		const twin = "Subject: twin\r\n\r\nthe same\r\n"
+		w.add("a", twin)
+		w.mustPass()
+		w.add("b", twin)
+		broken := false
+		w.target.fault = func(*targets.Message, targets.Dest) (error, bool) {
+			if !broken {
+				broken = true
+				return &targets.Error{Fault: targets.Unsure, Op: "APPEND", Err: errors.New("reset")}, stored
+			}
+			return nil, false
+		}
+		w.mustPass()
+		w.mustPass()
+		w.exactlyOnce()
+	}
+}
+
+// Reading a message crashes the process, time and again: it is held, and the
+// others arrive.
+func TestPass_crashesReading(t *testing.T) {
+	w := newWorld(t).start()
+	w.fill(6)
+	for range 3 {
+		// What a crash leaves behind: attempts counted, nothing else.
+		st, err := state.Open(context.Background(), w.db, state.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		known, err := st.Known(context.Background(), sourceOf(w.account))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if known.Account.ID == 0 {
+			if err := st.Put(context.Background(), state.Listed{Account: &state.Account{Source: sourceOf(w.account), Name: "isp"}, New: []*state.Message{{UIDL: "u003", Size: 41}}, Count: 1, At: w.now}); err != nil {
+				t.Fatal(err)
+			}
+			known, _ = st.Known(context.Background(), sourceOf(w.account))
+		}
+		if err := st.Put(context.Background(), state.Fetching{Messages: []int64{known.Messages[0].ID}}); err != nil {
+			t.Fatal(err)
+		}
+		st.Close()
+	}
+	r := w.mustPass()
+	if r.Delivered != 5 || r.Held != 1 || w.saw("RETR 4") != 0 {
+		t.Errorf("%+v", r)
+	}
+	w.now = w.now.Add(time.Hour)
+	w.mustPass()
+	w.exactlyOnce()
+}

@@ -30,6 +30,7 @@ type plan struct {
 	gone    []int64 // missing for so long that they count as gone
 	present []int64 // listed again after having been missing
 
+	poison   []item // reading them has failed or crashed too often: to hold
 	skipped  []item // larger than max_size: left where they are
 	held     int    // left alone because they are held
 	rest     bool   // a limit cut the fetching short: there is more
@@ -110,6 +111,8 @@ func (pl *plan) remembered(q *question, it item) {
 func (pl *plan) want(q *question, it item) {
 	l := q.limits
 	switch {
+	case it.msg.Status == state.StatusNew && it.msg.Fetches >= fetchCharges:
+		pl.poison = append(pl.poison, it)
 	case l.MaxSize > 0 && it.Size > l.MaxSize:
 		pl.skipped = append(pl.skipped, it)
 	case l.Messages > 0 && len(pl.fetch) >= l.Messages,

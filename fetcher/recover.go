@@ -80,45 +80,127 @@ func (p *pass) search(ctx context.Context, at place, ds []state.Delivery, messag
 	if err := s.downErr(); err != nil {
 		return err
 	}
-	since := targets.Mark{Folder: ds[0].Box, UIDValidity: ds[0].UIDValidity, UIDNext: ds[0].UIDNext}
-	want := make([]targets.Wanted, len(ds))
-	for i, d := range ds {
-		// The smallest mark is before all copies.
-		since.UIDNext = min(since.UIDNext, d.UIDNext)
-		m := messages[d.Message]
-		want[i] = targets.Wanted{Hash: m.Hash, Size: m.CanonSize, MessageID: m.MessageID, Stable: m.Stable}
-	}
 	// Deliveries of other passes to this folder end first, and their UIDs are on
 	// disk, or their copies would pass for ours.
-	gate := p.f.gate(at.target, since.Folder)
+	gate := p.f.gate(at.target, ds[0].Box)
 	gate.Lock()
 	defer gate.Unlock()
-	claimed, err := p.f.State.Claimed(ctx, at.target, since.Folder, since.UIDValidity, 0)
+	now, err := s.finder.Mark(ctx, at.folder)
+	if err != nil {
+		s.shut(ds[0].Box, err)
+		return err
+	}
+	since := windowOf(ds, now)
+	confirmed, err := p.confirmed(ctx, ds, messages, since)
 	if err != nil {
 		return err
+	}
+	claimed, err := p.f.State.Claimed(ctx, at.target, now.Folder, now.UIDValidity, since.UIDNext)
+	if err != nil {
+		return err
+	}
+	want := make([]targets.Wanted, 0, len(confirmed)+len(ds))
+	want = append(want, confirmed...)
+	for _, d := range ds {
+		want = append(want, wanted(messages[d.Message]))
 	}
 	found, err := s.finder.Find(ctx, at.folder, since, want, func(uid uint32) bool { return claimed[uid] })
 	if err != nil {
-		s.shut(since.Folder, err)
+		s.shut(now.Folder, err)
 		return err
 	}
-	return p.recordFound(ctx, ds, messages, found)
+	return p.recordFound(ctx, ds, messages, surplus(want, found, len(confirmed)))
 }
+
+func wanted(m *state.Message) targets.Wanted {
+	return targets.Wanted{Hash: m.Hash, Size: m.CanonSize, MessageID: m.MessageID, Stable: m.Stable}
+}
+
+// windowOf returns where the copies of ds can lie: from the smallest of their
+// marks on, or anywhere if the folder has been numbered anew since.
+func windowOf(ds []state.Delivery, now targets.Mark) targets.Mark {
+	since := targets.Mark{Folder: now.Folder, UIDValidity: now.UIDValidity, UIDNext: ds[0].UIDNext}
+	for _, d := range ds {
+		if d.UIDValidity != now.UIDValidity {
+			since.UIDNext = 1
+			break
+		}
+		since.UIDNext = min(since.UIDNext, d.UIDNext)
+	}
+	return since
+}
+
+// confirmed returns copies that are known to be in the folder but not where: the
+// server told no UID for them, or has numbered the folder anew. Each takes one
+// copy away from an uncertain delivery of the same message, because two
+// identical messages need two copies.
+func (p *pass) confirmed(ctx context.Context, ds []state.Delivery, messages map[int64]*state.Message, since targets.Mark) ([]targets.Wanted, error) {
+	like := make(map[[32]byte]*state.Message, len(ds))
+	first := ds[0].At
+	for _, d := range ds {
+		m := messages[d.Message]
+		like[m.Hash] = m
+		if d.At.Before(first) {
+			first = d.At
+		}
+	}
+	copies, err := p.f.State.Copies(ctx, ds[0].Target, ds[0].Box)
+	var out []targets.Wanted
+	for _, c := range copies {
+		m := like[c.Hash]
+		switch {
+		case m == nil, c.UIDValidity == since.UIDValidity && c.UID != 0:
+			continue // another message, or excluded by its UID
+		case c.UIDValidity == since.UIDValidity && c.UIDNext < since.UIDNext && c.At.Before(first):
+			continue // before the window
+		}
+		out = append(out, wanted(m))
+	}
+	return out, err
+}
+
+// surplus deals the copies found of each message to the confirmed wants first,
+// which are the first n, and returns what is left for the others.
+func surplus(want []targets.Wanted, found []targets.Found, n int) []targets.Found {
+	pool := make(map[targets.Hash][]targets.Found)
+	for i, f := range found {
+		if f.OK {
+			pool[want[i].Hash] = append(pool[want[i].Hash], f)
+		}
+	}
+	out := make([]targets.Found, len(want))
+	for i, w := range want {
+		if fs := pool[w.Hash]; len(fs) > 0 {
+			out[i], pool[w.Hash] = fs[0], fs[1:]
+		}
+	}
+	return out[n:]
+}
+
+// lostMax is how many times a delivery may be interrupted, and not found
+// afterwards, before its message is held: one that breaks every connection must
+// not be tried for ever.
+const lostMax = 3
 
 // recordFound commits what a search found: a copy is a delivery, none is a
 // delivery to make again.
 func (p *pass) recordFound(ctx context.Context, ds []state.Delivery, messages map[int64]*state.Message, found []targets.Found) error {
-	ch := make([]state.Change, len(ds))
+	var ch []state.Change
 	now := p.f.now()
+	held := make(map[int64]bool)
 	for i, d := range ds {
 		if found[i].OK {
-			ch[i] = state.Delivered{
+			ch = append(ch, state.Delivered{
 				Message: d.Message, N: d.N, Box: d.Box, At: now, Reply: "found after an interruption",
 				UIDValidity: found[i].UIDValidity, UID: found[i].UID,
-			}
+			})
 			continue
 		}
-		ch[i] = state.Failed{Message: d.Message, N: d.N, Class: "lost", Reply: "interrupted, and not found afterwards", Uncharge: true, At: now}
+		ch = append(ch, state.Failed{Message: d.Message, N: d.N, Class: classLost, Reply: "interrupted, and not found afterwards", At: now})
+		if d.Attempts >= lostMax && !held[d.Message] {
+			held[d.Message] = true
+			ch = append(ch, state.Held{Message: d.Message, Note: fmt.Sprintf("delivery to %s was interrupted %d times", d.Target, d.Attempts), At: now})
+		}
 	}
 	if err := p.put(ctx, ch...); err != nil {
 		return err
@@ -128,14 +210,24 @@ func (p *pass) recordFound(ctx context.Context, ds []state.Delivery, messages ma
 	delete(s.blocked, ds[0].Box)
 	s.mu.Unlock()
 	for i, d := range ds {
-		if found[i].OK {
-			m := messages[d.Message]
+		m := messages[d.Message]
+		e := Event{Kind: Delivered, UIDL: m.UIDL, MessageID: m.MessageID, Octets: m.Octets, Target: d.Target, Folder: d.Box, Rule: d.Rule, Reason: "found after an interruption"}
+		switch {
+		case found[i].OK:
 			p.mu.Lock()
 			p.report.Recovered++
 			p.mu.Unlock()
 			p.countFolder(d.Target, d.Box)
-			p.emit(Event{Kind: Delivered, UIDL: m.UIDL, MessageID: m.MessageID, Octets: m.Octets, Target: d.Target, Folder: d.Box, Rule: d.Rule, Reason: "found after an interruption"})
+			p.emit(e)
+		case held[d.Message]:
+			e.Kind, e.Reason = Held, ""
+			e.Err = fmt.Errorf("interrupted %d times: %s", d.Attempts, d.Reply)
+			p.emit(e)
 		}
 	}
 	return nil
 }
+
+// classLost marks a delivery that was interrupted: its message is a suspect,
+// and is delivered alone the next time.
+const classLost = "lost"

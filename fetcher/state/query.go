@@ -159,6 +159,36 @@ func (s *Store) Claimed(ctx context.Context, target, box string, validity, from 
 	return out, err
 }
 
+// Copy is a delivered copy, by the hash of its message.
+type Copy struct {
+	Hash                      [32]byte
+	CanonSize                 int64
+	Stable                    [32]byte
+	MessageID                 string
+	UIDValidity, UIDNext, UID uint32 // UID is 0 if the server did not say
+	At                        time.Time
+}
+
+// Copies returns every copy that deliveries of any account, tombstones among
+// them, have made in a folder of a target.
+func (s *Store) Copies(ctx context.Context, target, box string) ([]Copy, error) {
+	var out []Copy
+	err := s.read(ctx, `SELECT m.hash, m.canon_size, m.stable, m.msgid, d.uidvalidity, d.uidnext, d.uid, d.at
+		FROM delivery d JOIN message m ON m.id = d.message
+		WHERE d.target = ? AND d.box = ? AND d.status = 3 AND m.hash IS NOT NULL`,
+		[]any{target, box}, func(r row) error {
+			c := Copy{
+				CanonSize: r.int64(1), MessageID: r.text(3),
+				UIDValidity: r.uint32(4), UIDNext: r.uint32(5), UID: r.uint32(6), At: r.time(7),
+			}
+			copy(c.Hash[:], r.octets(0))
+			copy(c.Stable[:], r.octets(2))
+			out = append(out, c)
+			return nil
+		})
+	return out, err
+}
+
 // AccountSummary is an account and what its messages add up to.
 type AccountSummary struct {
 	Account
