@@ -14,11 +14,18 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 // childEnv makes the test binary a child process that does one thing to the
 // state named by its argument.
 const childEnv = "STATE_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	childMain()
+	goleak.VerifyTestMain(m)
+}
 
 // childMain runs in TestMain. It does not return in a child.
 func childMain() {
@@ -55,10 +62,7 @@ func childWrite(path string) error {
 	if err != nil {
 		return err
 	}
-	ms := make([]*Message, 50_000)
-	for i := range ms {
-		ms[i] = &Message{UIDL: fmt.Sprint("u", i)}
-	}
+	ms := messages(childMessages)
 	if err := s.Put(ctx, Listed{Account: &Account{Source: source}, New: ms, At: t0}); err != nil {
 		return err
 	}
@@ -82,8 +86,27 @@ func childWrite(path string) error {
 	}
 	close(work)
 	wg.Wait()
+	_, _ = io.Copy(io.Discard, os.Stdin) // which stays open
 	return s.Close()
 }
+
+// writing starts a process that delivers messages until it is killed.
+func writing(t testing.TB, path string) (*exec.Cmd, io.Reader) {
+	t.Helper()
+	cmd := child(t, "write", path)
+	_, ierr := cmd.StdinPipe()
+	out, err := cmd.StdoutPipe()
+	if err = errors.Join(ierr, err); err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cmd, out
+}
+
+// childMessages is how many there are to deliver: more than any test waits for.
+const childMessages = 2000
 
 // TestStore_kill kills a writer with SIGKILL, again and again. No row that it
 // was told of may be missing, and the state must be sound.
@@ -94,14 +117,7 @@ func TestStore_kill(t *testing.T) {
 	}
 	for round := range rounds {
 		path := filepath.Join(t.TempDir(), "popferry.db")
-		cmd := child(t, "write", path)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		cmd, out := writing(t, path)
 		var acked []int64
 		in := bufio.NewReader(out)
 		for {
@@ -142,18 +158,11 @@ func TestStore_kill(t *testing.T) {
 // once that was killed.
 func TestOpen_lockedByProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "popferry.db")
-	cmd := child(t, "write", path)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	cmd, out := writing(t, path)
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Open(ctx, path, Options{})
+	_, err := Open(ctx, path, Options{})
 	e := wantCode(t, err, CodeLocked)
 	if e.PID != cmd.Process.Pid {
 		t.Errorf("pid %d, want %d", e.PID, cmd.Process.Pid)
@@ -161,7 +170,7 @@ func TestOpen_lockedByProcess(t *testing.T) {
 	v, err := View(ctx, path)
 	if err != nil {
 		t.Errorf("View beside another process: %v", err)
-	} else if n := len(known(t, v).Messages); n != 50_000 {
+	} else if n := len(known(t, v).Messages); n != childMessages {
 		t.Errorf("%d messages, want all of the one transaction", n)
 	}
 	_ = cmd.Process.Kill()
@@ -236,69 +245,5 @@ func TestStore_full(t *testing.T) {
 	s := reopen(t, path)
 	if n := int64(len(known(t, s).Messages)); n != acked && n != acked+1 {
 		t.Errorf("%d messages, %d were acknowledged", n, acked)
-	}
-}
-
-// childView opens for reading and prints what there is.
-func childView(path string) error {
-	s, err := View(ctx, path)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	accounts, err := s.Accounts(ctx)
-	fmt.Println(len(accounts), accounts[0].Known)
-	return err
-}
-
-// TestView_readOnlyDirectory reads a cleanly closed state that lies where this
-// process may write nothing.
-func TestView_readOnlyDirectory(t *testing.T) {
-	path := used(t)
-	dir := filepath.Dir(path)
-	cmd := child(t, "view", path)
-	if os.Geteuid() == 0 {
-		// Root may write everything, so somebody else reads: a copy of this
-		// binary, and of the state, where they can get at it.
-		dir = publicDir(t)
-		exe := filepath.Join(dir, "state.test")
-		copyFile(t, cmd.Path, exe, 0o755)
-		copyFile(t, path, filepath.Join(dir, "popferry.db"), 0o644)
-		copyFile(t, path+".lock", filepath.Join(dir, "popferry.db.lock"), 0o644)
-		cmd.Path, cmd.Args = exe, []string{exe, filepath.Join(dir, "popferry.db")}
-		cmd.Dir = dir
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	}
-	if err := os.Chmod(dir, 0o555); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.Chmod(dir, 0o755) })
-	out, err := cmd.Output()
-	if err != nil || string(out) != "1 1\n" {
-		t.Errorf("the child said %q, %v", out, err)
-	}
-}
-
-// publicDir returns a new directory that everybody can reach, unlike t.TempDir.
-func publicDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "popferry")
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
-func copyFile(t testing.TB, from, to string, mode os.FileMode) {
-	t.Helper()
-	if err := os.WriteFile(to, read(t, from), mode); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(to, mode); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -27,7 +27,7 @@ func isNetwork(dir string) bool {
 	var st unix.Statfs_t
 	err := unix.Statfs(dir, &st)
 	// Some kernels give the type as a signed 32-bit number.
-	return err == nil && networkFS[int64(uint32(st.Type))] //nolint:gosec,unconvert // cut on purpose; its type differs between systems
+	return err == nil && networkFS[int64(uint32(st.Type))] //nolint:gosec // cut on purpose
 }
 
 func freeBytes(dir string) (uint64, error) {

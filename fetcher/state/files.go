@@ -59,7 +59,7 @@ func private(path string, fi fs.FileInfo, log *slog.Logger) error {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return unwritable(path, err)
 	}
-	log.Warn("others could read the state; its permissions are now 0600", "path", path)
+	log.Warn(fmt.Sprintf("others could read %q; its permissions are now 0600", path))
 	return nil
 }
 
@@ -91,7 +91,7 @@ func setAside(path string, o *Options) error {
 		if err != nil {
 			return unwritable(path, err)
 		}
-		o.Log.Warn("the old state is kept", "path", path+suffix+s)
+		o.Log.Warn(fmt.Sprintf("the old state is kept as %q", path+suffix+s))
 	}
 	return syncDir(filepath.Dir(path))
 }

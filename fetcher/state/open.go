@@ -246,8 +246,11 @@ func identify(c *conn, path string) (version int64, err error) {
 // room returns an Error if the disk is nearly full.
 func (s *Store) room() error {
 	free, err := s.free(filepath.Dir(s.path))
-	if err != nil || free >= reserve {
-		return nil // a file system that cannot tell shows at the write
+	if err != nil {
+		free = reserve // it cannot tell: the write will
+	}
+	if free >= reserve {
+		return nil
 	}
 	return &Error{
 		Code: CodeFull, Path: s.path,

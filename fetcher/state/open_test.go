@@ -191,7 +191,9 @@ func TestOpen_damaged(t *testing.T) {
 	const page = 4096
 	junk := bytes.Repeat([]byte{0xa5, 0x00, 0xff}, page)[:page]
 	damage := map[string]func([]byte) []byte{
-		"text":       func([]byte) []byte { return []byte("this is not a database, it is a letter of more than 100 octets ........................................") },
+		"text": func([]byte) []byte {
+			return []byte("this is not a database, it is a letter of more than 100 octets ........................................")
+		},
 		"short":      func(b []byte) []byte { return b[:50] },
 		"cut":        func(b []byte) []byte { return b[:len(b)-page] },
 		"NULs":       func(b []byte) []byte { return make([]byte, len(b)) },
@@ -430,51 +432,4 @@ func TestOpen_hotJournal(t *testing.T) {
 	if err != nil || len(accounts) != 1 || accounts[0].Source != source {
 		t.Errorf("accounts = %+v, %v", accounts, err)
 	}
-}
-
-// TestView reads beside a writer, and what the writer puts later.
-func TestView(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "popferry.db")
-	if _, err := View(ctx, path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("View of nothing = %v", err)
-	}
-	write(t, path, nil)
-	if _, err := View(ctx, path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("View of an empty file = %v", err)
-	}
-	s := open(t, Options{})
-	list(t, s, 2)
-	v, err := View(ctx, s.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.Close()
-	if n := len(known(t, v).Messages); n != 2 {
-		t.Errorf("%d messages", n)
-	}
-	mustPut(t, s, Listed{Account: &Account{Source: source}, New: []*Message{{UIDL: "later"}}, At: t0}, Clock{Now: t0})
-	if n := len(known(t, v).Messages); n != 3 {
-		t.Errorf("%d messages, want the later one, too", n)
-	}
-	if err := v.Put(ctx, Clock{Now: t0}); !errors.Is(err, ErrReadOnly) {
-		t.Errorf("Put = %v", err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if v2, err := View(ctx, s.Path()); err != nil {
-		t.Error(err)
-	} else {
-		if !v2.Clock().Equal(t0) {
-			t.Errorf("clock %v", v2.Clock())
-		}
-		_ = v2.Close()
-	}
-}
-
-func TestView_damaged(t *testing.T) {
-	path := used(t)
-	write(t, path, bytes.Repeat([]byte("junk"), 2000))
-	_, err := View(ctx, path)
-	wantCode(t, err, CodeDamaged)
 }

@@ -10,13 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) {
-	childMain()
-	goleak.VerifyTestMain(m)
-}
 
 var (
 	ctx = context.Background()
