@@ -7,12 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"popferry/fetcher"
 	"popferry/fetcher/config"
-	"popferry/fetcher/maildrop"
 	"popferry/targets"
 	"popferry/targets/endpoint"
 )
@@ -128,121 +125,6 @@ func (c *check) offline() {
 		fs = append(fs, targets.Finding{Level: "warn", Text: w.Error(), Hint: w.Hint})
 	}
 	c.found(subject{"config", "config", cfg.File}, fs...)
-}
-
-// live logs in everywhere, one after the other, and reads the state.
-func (c *check) live(ctx context.Context, names []string) {
-	want := func(name string) bool { return len(names) == 0 || slices.Contains(names, name) }
-	for _, name := range sorted(c.config.Accounts) {
-		if want(name) && ctx.Err() == nil {
-			a := c.config.Accounts[name]
-			c.found(subject{"account", name, a.Maildrop.Addr()}, c.account(ctx, a)...)
-		}
-	}
-	for _, name := range sorted(c.config.Targets) {
-		if want(name) && ctx.Err() == nil {
-			t := c.config.Targets[name]
-			c.found(subject{"target", name, t.Server.Addr()}, c.target(ctx, t)...)
-		}
-	}
-	if len(names) == 0 && ctx.Err() == nil {
-		path := c.statePath(c.config)
-		c.found(subject{"state", "state", path}, c.state(ctx, path))
-	}
-}
-
-// fail makes a finding of an error.
-func (c *check) fail(err error, at where) targets.Finding {
-	p := explain(err, at)
-	c.code = worse(c.code, p.exit)
-	return targets.Finding{Level: "fail", Text: p.head, Hint: strings.Join(p.lines, "\n")}
-}
-
-// account logs in and reads the listing. QUIT deletes nothing: nothing was
-// marked.
-func (c *check) account(ctx context.Context, a *fetcher.Account) []targets.Finding {
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
-	defer cancel()
-	start := time.Now()
-	conn, err := maildrop.Dial(ctx, &a.Maildrop, c.log)
-	if err != nil {
-		return []targets.Finding{c.fail(err, where{account: a})}
-	}
-	defer conn.Close()
-	took := time.Since(start)
-	list, err := conn.List(ctx)
-	if err != nil {
-		return []targets.Finding{c.fail(err, where{account: a})}
-	}
-	caps := conn.Caps()
-	if err := conn.Quit(ctx); err != nil {
-		c.log.Debug("QUIT", "account", a.Name, "err", err)
-	}
-	fs := []targets.Finding{{Level: "ok", Text: fmt.Sprintf("login ok in %s · %s, %s · UIDL %s · TOP %s · PIPELINING %s",
-		roughly(took), count(list.Messages, "message"), octets(list.Octets), yes(!list.NoUIDL), yes(caps.TOP), yes(caps.Pipelining))}}
-	for _, w := range list.Warnings {
-		fs = append(fs, targets.Finding{Level: "warn", Text: w})
-	}
-	if list.NoUIDL {
-		c.code = worse(c.code, exitConfig)
-		fs = append(fs, targets.Finding{Level: "fail", Text: "the server has no UIDL, so popferry could not remember what it fetched"})
-	}
-	if caps.Expires {
-		fs = append(fs, targets.Finding{Level: "warn", Text: fmt.Sprintf("EXPIRE %d: the server itself deletes messages after %s", caps.Expire, count(caps.Expire, "day"))})
-	}
-	if caps.LoginDelay > 0 {
-		fs = append(fs, targets.Finding{Level: "ok", Text: fmt.Sprintf("LOGIN-DELAY %d: the server wants %s between two logins", int(caps.LoginDelay.Seconds()), caps.LoginDelay)})
-	}
-	return fs
-}
-
-// target asks the target to look at itself.
-func (c *check) target(ctx context.Context, t *config.Target) []targets.Finding {
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
-	defer cancel()
-	at := where{target: t.Name, server: t.Server}
-	opened, err := t.Config.Open(t.Name, c.log)
-	if err != nil {
-		return []targets.Finding{c.fail(err, at)}
-	}
-	defer opened.Close()
-	fs, err := opened.Check(ctx)
-	if err != nil {
-		return append(fs, c.fail(err, at))
-	}
-	for i, f := range fs {
-		switch {
-		case f.Level == "fail" && f.Err != nil:
-			fs[i] = c.fail(f.Err, at)
-		case f.Level == "fail":
-			c.code = worse(c.code, exitConfig)
-		}
-	}
-	return fs
-}
-
-func (c *check) state(ctx context.Context, path string) targets.Finding {
-	s, err := view(ctx, path)
-	if err != nil {
-		return c.fail(err, where{})
-	}
-	if s == nil {
-		return targets.Finding{Level: "ok", Text: "not there yet; the first run makes it"}
-	}
-	defer s.Close()
-	accounts, err := s.Accounts(ctx)
-	if err != nil {
-		return c.fail(err, where{})
-	}
-	known, held := 0, 0
-	for _, a := range accounts {
-		known, held = known+a.Known, held+a.Held
-	}
-	f := targets.Finding{Level: "ok", Text: "ok · " + count(known, "message") + " known"}
-	if held > 0 {
-		f = targets.Finding{Level: "warn", Text: fmt.Sprintf("%s known, %s held", count(known, "message"), humanize.Comma(int64(held))), Hint: "popferry state list"}
-	}
-	return f
 }
 
 // end says how many problems there were.

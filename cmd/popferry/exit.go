@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -79,4 +80,13 @@ func usagef(format string, args ...any) error { return &usageError{text: fmt.Spr
 func asExit(err error) (exit, bool) {
 	var e exit
 	return e, errors.As(err, &e)
+}
+
+// interruption returns the exit that ctx ended with, if a signal ended it.
+func interruption(ctx context.Context) (exit, bool) {
+	var i interrupted
+	if !errors.As(context.Cause(ctx), &i) {
+		return exit{}, false
+	}
+	return exit{code: 128 + int(i.sig)}, true
 }

@@ -118,10 +118,10 @@ func explain(err error, at where) *problem {
 		}
 	case errors.Is(err, context.Canceled), errors.As(err, new(interrupted)):
 		return &problem{exit: exitInt, code: "interrupted", head: "interrupted", lines: hint("It is safe to start again.")}
-	case errors.As(err, new(net.Error)):
-		return &problem{exit: exitUnreachable, code: "network", head: plain(err)}
 	case errors.As(err, new(*fs.PathError)), errors.Is(err, io.ErrShortWrite):
 		return &problem{exit: exitState, code: "file", head: plain(err)}
+	case errors.As(err, new(net.Error)):
+		return &problem{exit: exitUnreachable, code: "network", head: plain(err)}
 	}
 	return &problem{exit: exitBug, code: "unexpected", head: plain(err), lines: hint("Nothing is lost: what was not confirmed is still on the maildrop.")}
 }

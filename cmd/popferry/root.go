@@ -7,10 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime"
-	"runtime/debug"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -189,41 +186,4 @@ func maxArgs(n int) cobra.PositionalArgs {
 			hint: "See: " + cmd.CommandPath() + " --help",
 		}
 	}
-}
-
-func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "print the version", Args: noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			a.stdout.printf("popferry %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return nil
-		},
-	}
-}
-
-// version is what the Go toolchain knows: a module version, or a revision.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	v := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && !strings.Contains(v, s.Value[:min(12, len(s.Value))]) {
-			v += " " + s.Value[:min(12, len(s.Value))]
-		}
-	}
-	if v == "" {
-		v = "(devel)"
-	}
-	return v
-}
-
-// interruption returns the exit that ctx ended with, if a signal ended it.
-func interruption(ctx context.Context) (exit, bool) {
-	var i interrupted
-	if !errors.As(context.Cause(ctx), &i) {
-		return exit{}, false
-	}
-	return exit{code: 128 + int(i.sig)}, true
 }
