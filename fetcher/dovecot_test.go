@@ -362,7 +362,7 @@ func TestDovecot_locked(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = maildrop.Dial(context.Background(), &r.account.Maildrop, nil)
-	if e, ok := err.(*maildrop.Error); !ok || e.Code != maildrop.InUse { //nolint:errorlint // exactly this
+	if e, ok := err.(*maildrop.Error); !ok || e.Code != maildrop.InUse {
 		t.Errorf("%v", err)
 	}
 }

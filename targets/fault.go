@@ -65,8 +65,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // FaultOf tells what to do about err. It is Transient unless err says more.
 func FaultOf(err error) Fault {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Fault
 	}
 	return Transient
