@@ -137,6 +137,28 @@ func (t *tx) content(m *Message) error {
 		WHERE id = ?`, c.Hash[:], c.CanonSize, c.FP[:], c.Stable[:], c.MessageID, c.Octets, m.ID)
 }
 
+// Suspect records that the server may have sent another message than the one
+// that was asked for. It is never deleted; delivering it does no harm.
+type Suspect struct {
+	Message int64
+	Note    string
+}
+
+func (c Suspect) apply(t *tx) error {
+	return t.must(1, "suspect", `UPDATE message SET suspect = 1, note = ? WHERE id = ? AND gone_at = 0`, c.Note, c.Message)
+}
+
+// Exact records how many messages of an account in a row were as large as LIST
+// said.
+type Exact struct {
+	Account int64
+	Count   int
+}
+
+func (c Exact) apply(t *tx) error {
+	return t.must(1, "exact", `UPDATE account SET exact = ? WHERE id = ?`, c.Count, c.Account)
+}
+
 // Marked remembers messages without delivering them. They are never deleted.
 type Marked struct {
 	Messages []int64

@@ -6,7 +6,7 @@ import (
 )
 
 // DelSent records that DELE was accepted for messages. They must be safe or
-// dropped: nothing else is ever deleted.
+// dropped, and no suspects: nothing else is ever deleted.
 type DelSent struct {
 	Messages []int64
 	At       time.Time
@@ -14,7 +14,7 @@ type DelSent struct {
 
 func (d DelSent) apply(t *tx) error {
 	return t.must(len(d.Messages), "DELE", `UPDATE message SET delsent_at = ?
-		WHERE id IN (SELECT value FROM json_each(?)) AND gone_at = 0 AND status IN (2, 3)`,
+		WHERE id IN (SELECT value FROM json_each(?)) AND gone_at = 0 AND status IN (2, 3) AND suspect = 0`,
 		d.At, ids(d.Messages))
 }
 

@@ -28,24 +28,24 @@ func (s *Store) read(ctx context.Context, sql string, args []any, each func(row)
 	return classify(s.path, err)
 }
 
-const accountColumns = `id, source, name, first_pass_done, list_hash, list_count, last_pass, last_success`
+const accountColumns = `id, source, name, first_pass_done, list_hash, list_count, last_pass, last_success, exact`
 
 func scanAccount(r row) Account {
 	return Account{
 		ID: r.int64(0), Source: r.text(1), Name: r.text(2), FirstPassDone: r.bool(3),
-		ListHash: r.bytes(4), ListCount: r.int(5), LastPass: r.time(6), LastSuccess: r.time(7),
+		ListHash: r.bytes(4), ListCount: r.int(5), LastPass: r.time(6), LastSuccess: r.time(7), Exact: r.int(8),
 	}
 }
 
 const (
-	messageColumns = `id, uidl, gen, size, first_seen, fetches, holds, status, note, next_try, absent_since, delsent_at, gone_at`
+	messageColumns = `id, uidl, gen, size, first_seen, fetches, holds, status, note, next_try, absent_since, delsent_at, gone_at, suspect`
 	contentColumns = `hash, canon_size, fp, stable, msgid, octets`
 )
 
 func scanMessage(r row, m *Message) {
 	*m = Message{
 		ID: r.int64(0), UIDL: r.text(1), Gen: r.int(2), Size: r.int64(3), FirstSeen: r.time(4), Fetches: r.int(5), Holds: r.int(6),
-		Status: Status(r.int64(7)), Note: r.text(8), NextTry: r.time(9), AbsentSince: r.time(10), DelSentAt: r.time(11), GoneAt: r.time(12),
+		Status: Status(r.int64(7)), Note: r.text(8), NextTry: r.time(9), AbsentSince: r.time(10), DelSentAt: r.time(11), GoneAt: r.time(12), Suspect: r.bool(13),
 	}
 }
 
@@ -106,7 +106,7 @@ func (s *Store) messages(ctx context.Context, where string, args ...any) ([]*Mes
 	err := s.read(ctx, `SELECT `+messageColumns+`, `+contentColumns+` FROM message `+where, args, func(r row) error {
 		m := new(Message)
 		scanMessage(r, m)
-		m.Content = scanContent(r, 13)
+		m.Content = scanContent(r, 14)
 		out = append(out, m)
 		return nil
 	})
@@ -214,8 +214,8 @@ func (s *Store) Accounts(ctx context.Context) ([]AccountSummary, error) {
 		`+count("0, 1")+`, `+count("5, 6")+`, coalesce(min(first_seen), 0)
 		FROM account a LEFT JOIN message m ON m.account = a.id GROUP BY a.id ORDER BY a.name, a.id`, nil, func(r row) error {
 		out = append(out, AccountSummary{
-			Account: scanAccount(r), Known: r.int(8), OnServer: r.int(9), Waiting: r.int(10), OldestWaiting: r.time(11),
-			Undelivered: r.int(12), Held: r.int(13), FirstSeen: r.time(14),
+			Account: scanAccount(r), Known: r.int(9), OnServer: r.int(10), Waiting: r.int(11), OldestWaiting: r.time(12),
+			Undelivered: r.int(13), Held: r.int(14), FirstSeen: r.time(15),
 		})
 		return nil
 	})

@@ -25,7 +25,8 @@ CREATE TABLE account (
 	list_hash       BLOB NOT NULL DEFAULT x'',
 	list_count      INTEGER NOT NULL DEFAULT 0,
 	last_pass       INTEGER NOT NULL DEFAULT 0,
-	last_success    INTEGER NOT NULL DEFAULT 0
+	last_success    INTEGER NOT NULL DEFAULT 0,
+	exact           INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE message (
@@ -43,6 +44,7 @@ CREATE TABLE message (
 	absent_since INTEGER NOT NULL DEFAULT 0,
 	delsent_at   INTEGER NOT NULL DEFAULT 0,
 	gone_at      INTEGER NOT NULL DEFAULT 0,
+	suspect      INTEGER NOT NULL DEFAULT 0,
 	hash         BLOB,
 	canon_size   INTEGER,
 	fp           BLOB,

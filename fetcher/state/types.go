@@ -12,6 +12,7 @@ type Account struct {
 	ListCount     int    // entries of the last listing
 	LastPass      time.Time
 	LastSuccess   time.Time
+	Exact         int // messages in a row that were as large as LIST said
 }
 
 // Status says what has become of a message. Its numbers are on disk.
@@ -48,6 +49,7 @@ type Message struct {
 	AbsentSince time.Time // missing from complete listings
 	DelSentAt   time.Time // DELE was accepted
 	GoneAt      time.Time // known to be deleted: the row is a tombstone
+	Suspect     bool      // the server may have sent another message: never deleted
 
 	// Content is what the body told. It is nil until the message was fetched,
 	// and in what Known returns: Messages loads it.
