@@ -224,3 +224,45 @@ func TestStore_deadWriters(t *testing.T) {
 		}
 	}
 }
+
+// TestStore_clean checks the flag that spares a cleanly closed state its check:
+// set by Close, and by nothing else.
+func TestStore_clean(t *testing.T) {
+	var fail error
+	path := filepath.Join(t.TempDir(), "popferry.db")
+	o := Options{hook: func(bool, string) error { return fail }}
+	clean := func() int64 {
+		t.Helper()
+		c, err := openConn(path, "ro")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.close()
+		n, err := c.number("SELECT value FROM meta WHERE name = 'clean'")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for _, end := range []struct {
+		fail error
+		want int64
+	}{{nil, 1}, {errDisk, 0}, {nil, 1}} {
+		s, err := Open(ctx, path, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if clean() != 0 {
+			t.Error("an open state is marked as clean")
+		}
+		fail = end.fail
+		if err := s.Put(ctx, Clock{Now: t0}); errors.Is(err, ErrDead) != (fail != nil) {
+			t.Errorf("Put = %v", err)
+		}
+		_ = s.Close()
+		fail = nil
+		if got := clean(); got != end.want {
+			t.Errorf("closed after %v: clean is %d, want %d", end.fail, got, end.want)
+		}
+	}
+}
