@@ -81,9 +81,18 @@ func (a *app) end(err error) int {
 	return e.code
 }
 
+// crash is a panic on its way from the goroutine where it happened.
+type crash struct {
+	value any
+	stack []byte
+}
+
 // crashed reports a panic in plain words. The trace goes with -vv only: users
 // cannot read it.
 func (a *app) crashed(r any, stack []byte) int {
+	if c, ok := r.(*crash); ok {
+		r, stack = c.value, c.stack
+	}
 	a.report(&problem{
 		exit: exitBug, code: "bug",
 		head: "popferry has a bug and had to stop: " + endpoint.Printable(fmt.Sprint(r), 200),

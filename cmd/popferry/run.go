@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -64,7 +67,7 @@ func (a *app) runCommand() *cobra.Command {
 	f.IntVar(&o.limit, "limit", 0, "fetch at most `N` messages from each account")
 	f.BoolVar(&o.json, "json", false, "print a JSON object a line")
 	f.BoolVar(&o.newState, "new-state", false, "start anew where the state is missing or damaged: all mail is fetched again")
-	f.BoolVar(&o.progress, "progress", false, "show progress (default on a terminal)")
+	f.BoolVar(&o.progress, "progress", false, "show progress: a bar on a terminal (there it is the default), else a log line every 5 seconds")
 	return cmd
 }
 
@@ -164,6 +167,7 @@ func (r *runner) event(e fetcher.Event) {
 // passes runs the passes, a few accounts at a time, and waits for all of them.
 func (r *runner) passes(ctx context.Context, f *fetcher.Fetcher, jobs []*config.Job, limit int) {
 	var wg sync.WaitGroup
+	var bug atomic.Pointer[crash]
 	room := make(chan struct{}, parallelPasses)
 	for _, j := range jobs {
 		for _, account := range j.Accounts {
@@ -178,13 +182,21 @@ func (r *runner) passes(ctx context.Context, f *fetcher.Fetcher, jobs []*config.
 				continue
 			}
 			wg.Go(func() {
-				defer func() { <-room }()
+				defer func() {
+					if r := recover(); r != nil {
+						bug.Store(&crash{r, debug.Stack()})
+					}
+					<-room
+				}()
 				_, err := f.Pass(ctx, &j.Job, account)
 				r.tally.pass(ctx, account, err)
 			})
 		}
 	}
 	wg.Wait()
+	if b := bug.Load(); b != nil {
+		panic(b) // the others have ended in order; run reports it
+	}
 }
 
 // viewFor chooses how a run is shown.
@@ -195,9 +207,12 @@ func (a *app) viewFor(c *config.Config, o runOptions) runView {
 	case o.dryRun:
 		return &planView{app: a, config: c}
 	}
-	v := &textView{app: a, config: c, human: a.human || a.stdout.tty}
-	if o.progress && a.level <= slog.LevelInfo {
+	v := &textView{app: a, config: c, human: a.human || a.stdout.tty, every: time.Minute}
+	switch terminal := a.stderr.tty && !a.stderr.dumb; {
+	case o.progress && terminal && a.level <= slog.LevelInfo:
 		v.bar = newBar(a.stderr)
+	case o.progress && !terminal:
+		v.every = 5 * time.Second
 	}
 	return v
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"time"
 
 	"popferry/fetcher"
 	"popferry/fetcher/config"
@@ -14,11 +15,18 @@ type textView struct {
 	config *config.Config
 	human  bool
 	bar    *bar // nil for none
+
+	// Where there is no bar, a long run says now and then how far it is.
+	progress *progress
+	every    time.Duration
+	told     time.Time
 }
 
 func (v *textView) event(e fetcher.Event) {
 	if v.bar != nil {
 		v.bar.event(e)
+	} else {
+		v.tell(e)
 	}
 	switch e.Kind {
 	case fetcher.PassStart, fetcher.Listed, fetcher.Planned:
@@ -33,6 +41,23 @@ func (v *textView) event(e fetcher.Event) {
 		if v.verbose {
 			v.messageLine(e)
 		}
+	}
+}
+
+// tell logs how far the run is, if it was not told for a while.
+func (v *textView) tell(e fetcher.Event) {
+	if v.progress == nil {
+		v.progress = newProgress()
+	}
+	v.progress.event(e)
+	switch {
+	case v.told.IsZero():
+		v.told = e.Time
+	case e.Kind != fetcher.PassEnd && e.Time.Sub(v.told) >= v.every:
+		v.told = e.Time
+		done, of := sum(v.progress.done), sum(v.progress.of)
+		v.log.Info("progress", "job", e.Job, "account", e.Account, "pass", e.Pass,
+			"new", of.messages, "delivered", v.progress.delivered, "failed", v.progress.failed, "bytes", done.octets)
 	}
 }
 

@@ -360,3 +360,56 @@ func TestLoad_log(t *testing.T) {
 		}
 	}
 }
+
+// A long run says once a minute how far it is, and again after a connection was
+// lost what is left, not what there was.
+func TestTextView_progress(t *testing.T) {
+	a, _, stderr := testApp(t)
+	v := a.viewFor(parse(t, twoAccounts), runOptions{})
+	at := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
+	event := func(after time.Duration, e fetcher.Event) {
+		e.Job, e.Account, e.Pass, e.Time = "isp-to-gmail", "isp", "8f3k2", at.Add(after)
+		v.event(e)
+	}
+	event(0, fetcher.Event{Kind: fetcher.PassStart})
+	event(0, fetcher.Event{Kind: fetcher.Listed, Total: fetcher.Totals{New: 100, NewBytes: 1000}})
+	event(30*time.Second, fetcher.Event{Kind: fetcher.Delivered, UIDL: "a", Octets: 10})
+	event(59*time.Second, fetcher.Event{Kind: fetcher.Delivered, UIDL: "b", Octets: 10})
+	event(59*time.Second, fetcher.Event{Kind: fetcher.Delivered, UIDL: "b", Octets: 10}) // another copy
+	if stderr.Len() > 0 {
+		t.Errorf("too early: %s", stderr)
+	}
+	event(60*time.Second, fetcher.Event{Kind: fetcher.Listed, Total: fetcher.Totals{New: 98, NewBytes: 980}})
+	event(61*time.Second, fetcher.Event{Kind: fetcher.Failed, UIDL: "c", Octets: 10})
+	if got := stderr.String(); strings.Count(got, "\n") != 1 ||
+		!strings.Contains(got, "msg=progress job=isp-to-gmail account=isp pass=8f3k2 new=100 delivered=2 failed=0 bytes=20\n") {
+		t.Errorf("%s", got)
+	}
+}
+
+// On a terminal it is a bar, and nothing of it is left behind.
+func TestBar(t *testing.T) {
+	a, _, stderr := testApp(t)
+	a.stderr.tty = true
+	v := a.viewFor(parse(t, twoAccounts), runOptions{progress: true})
+	for _, e := range []fetcher.Event{
+		{Kind: fetcher.PassStart},
+		{Kind: fetcher.Listed, Total: fetcher.Totals{New: 57, NewBytes: 1000}},
+		{Kind: fetcher.Delivered, UIDL: "a", Octets: 400},
+		{Kind: fetcher.Failed, UIDL: "b", Octets: 100},
+	} {
+		e.Job, e.Account = "isp-to-gmail", "isp"
+		v.event(e)
+	}
+	b := v.(*textView).bar
+	got := b.pb.String()
+	for _, want := range []string{"isp-to-gmail ", "━", "2/57", "500 B / 1.00 kB", "failed 1"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in %q", want, got)
+		}
+	}
+	v.close()
+	if end := stderr.String(); strings.TrimRight(end[strings.LastIndexByte(strings.TrimRight(end, "\r"), '\r')+1:], " \r") != "" {
+		t.Errorf("left behind: %q", end)
+	}
+}
