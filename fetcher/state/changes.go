@@ -17,7 +17,7 @@ type Change interface{ apply(*tx) error }
 // Messages' IDs and FirstSeen are filled in.
 type Listed struct {
 	Account *Account
-	New     []*Message // UIDL, Gen, Size; each (UIDL, Gen) may be there once
+	New     []*Message // UIDL, Gen, Size; each (UIDL, Gen) may be there once. StatusNew, or StatusMarked and a Note
 	Hash    []byte     // of the whole listing
 	Count   int        // its entries
 	At      time.Time
@@ -57,7 +57,7 @@ const insertRows = 32
 
 var insertMessages = func() (sql [insertRows + 1]string) {
 	for n := range sql {
-		sql[n] = "INSERT INTO message (id, account, uidl, gen, size, first_seen) VALUES " + tuples(n, 6)
+		sql[n] = "INSERT INTO message (id, account, uidl, gen, size, first_seen, status, note) VALUES " + tuples(n, 8)
 	}
 	return sql
 }()
@@ -69,9 +69,9 @@ func tuples(n, columns int) string {
 }
 
 func (t *tx) insert(account, id int64, ms []*Message, at time.Time) error {
-	args := make([]any, 0, 6*insertRows)
+	args := make([]any, 0, 8*insertRows)
 	for i, m := range ms {
-		args = append(args, id+int64(i), account, []byte(m.UIDL), m.Gen, m.Size, at)
+		args = append(args, id+int64(i), account, []byte(m.UIDL), m.Gen, m.Size, at, m.Status, m.Note)
 	}
 	return t.must(len(ms), "new messages", insertMessages[len(ms)], args...)
 }
@@ -133,8 +133,8 @@ func (d Dropped) apply(t *tx) error {
 // content stores what the body told.
 func (t *tx) content(m *Message) error {
 	c := m.Content
-	return t.must(1, "content", `UPDATE message SET hash = ?, canon_size = ?, fp = ?, stable = ?, msgid = ?, octets = ?
-		WHERE id = ?`, c.Hash[:], c.CanonSize, c.FP[:], c.Stable[:], c.MessageID, c.Octets, m.ID)
+	return t.must(1, "content", `UPDATE message SET size = ?, hash = ?, canon_size = ?, fp = ?, stable = ?, msgid = ?, octets = ?
+		WHERE id = ?`, m.Size, c.Hash[:], c.CanonSize, c.FP[:], c.Stable[:], c.MessageID, c.Octets, m.ID)
 }
 
 // Suspect records that the server may have sent another message than the one

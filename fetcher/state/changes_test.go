@@ -350,3 +350,28 @@ func TestStatus_strings(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestSuspect keeps a message from ever being deleted, and says why.
+func TestSuspect(t *testing.T) {
+	s := open(t, Options{})
+	_, ms := list(t, s, 1)
+	m := ms[0]
+	mustPut(t, s, routed(m, 1), intent(m, 0), Suspect{Message: m.ID, Note: "not as large as LIST said"}, delivered(m, 0, 11))
+	if got := known(t, s).Messages[0]; !got.Suspect || got.Status != StatusSafe || got.Note != "not as large as LIST said" {
+		t.Errorf("message = %+v", got)
+	}
+	wantConflict(t, s, DelSent{Messages: []int64{m.ID}, At: t0})
+	if a, err := s.Accounts(ctx); err != nil || a[0].OnServer != 1 || a[0].Waiting != 0 || !a[0].OldestWaiting.IsZero() {
+		t.Errorf("accounts = %+v, %v", a, err)
+	}
+}
+
+func TestExact(t *testing.T) {
+	s := open(t, Options{})
+	a, _ := list(t, s, 0)
+	mustPut(t, s, Exact{Account: a.ID, Count: 20})
+	if got := known(t, s).Account.Exact; got != 20 {
+		t.Errorf("exact = %d", got)
+	}
+	wantConflict(t, s, Exact{Account: a.ID + 1, Count: 1})
+}

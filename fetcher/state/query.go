@@ -3,7 +3,6 @@ package state
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 )
@@ -194,7 +193,7 @@ type AccountSummary struct {
 	Account
 	Known         int       // messages remembered, tombstones left out
 	OnServer      int       // of these, in the last complete listing
-	Waiting       int       // of these, safe or dropped: they may be deleted when their time comes
+	Waiting       int       // of these, safe or dropped and no suspects: they may be deleted when their time comes
 	OldestWaiting time.Time // when the oldest of these was first seen
 	Undelivered   int       // on the server, still to be delivered
 	Held          int       // on the server, held or quarantined
@@ -204,14 +203,13 @@ type AccountSummary struct {
 // Accounts returns a summary of every account, in order of name.
 func (s *Store) Accounts(ctx context.Context) ([]AccountSummary, error) {
 	const here = `gone_at = 0 AND absent_since = 0`
-	count := func(status string) string {
-		return fmt.Sprintf(`count(*) FILTER (WHERE %s AND status IN (%s))`, here, status)
-	}
+	const waiting = here + ` AND status IN (2, 3) AND suspect = 0`
 	var out []AccountSummary
 	err := s.read(ctx, `SELECT a.`+strings.ReplaceAll(accountColumns, ", ", ", a.")+`,
 		count(m.id) FILTER (WHERE gone_at = 0), count(m.id) FILTER (WHERE `+here+`),
-		`+count("2, 3")+`, coalesce(min(first_seen) FILTER (WHERE `+here+` AND status IN (2, 3)), 0),
-		`+count("0, 1")+`, `+count("5, 6")+`, coalesce(min(first_seen), 0)
+		count(m.id) FILTER (WHERE `+waiting+`), coalesce(min(first_seen) FILTER (WHERE `+waiting+`), 0),
+		count(m.id) FILTER (WHERE `+here+` AND status IN (0, 1)), count(m.id) FILTER (WHERE `+here+` AND status IN (5, 6)),
+		coalesce(min(first_seen), 0)
 		FROM account a LEFT JOIN message m ON m.account = a.id GROUP BY a.id ORDER BY a.name, a.id`, nil, func(r row) error {
 		out = append(out, AccountSummary{
 			Account: scanAccount(r), Known: r.int(9), OnServer: r.int(10), Waiting: r.int(11), OldestWaiting: r.time(12),

@@ -49,7 +49,7 @@ func (t *tx) settled() error {
 	if len(t.settle) == 0 {
 		return nil
 	}
-	_, err := t.c.exec(`UPDATE message SET status = ?, note = '', next_try = 0
+	_, err := t.c.exec(`UPDATE message SET status = ?, note = iif(suspect, note, ''), next_try = 0
 		WHERE id IN (SELECT value FROM json_each(?)) AND gone_at = 0 AND status IN (1, 5, 6)
 		AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.message = message.id AND status <> 3)`,
 		StatusSafe, ids(t.settle))
