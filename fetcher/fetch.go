@@ -201,6 +201,7 @@ func (p *pass) receive(ctx context.Context, it item, inc maildrop.Incoming, reco
 	p.report.Bytes += b.octets
 	p.mu.Unlock()
 	l := p.open(it, b, recorded)
+	step("K6")
 	switch l.action {
 	case rules.Skip:
 		p.skipped(ctx, l)

@@ -309,7 +309,9 @@ func (p *pass) oneSession() bool {
 // put commits changes. A failure of the store ends the pass: nothing may be
 // promised any more.
 func (p *pass) put(ctx context.Context, ch ...state.Change) error {
+	beforePut(ch)
 	err := p.f.State.Put(ctx, ch...)
+	afterPut(ch)
 	if err != nil && ctx.Err() == nil {
 		p.mu.Lock()
 		if p.fatal == nil {
