@@ -82,6 +82,14 @@ func asExit(err error) (exit, bool) {
 	return e, errors.As(err, &e)
 }
 
+// codeOf returns the code that err would end with; it may be nil.
+func codeOf(err error) int {
+	if e, ok := asExit(err); ok || err == nil {
+		return e.code
+	}
+	return explain(err, where{}).exit
+}
+
 // interruption returns the exit that ctx ended with, if a signal ended it.
 func interruption(ctx context.Context) (exit, bool) {
 	var i interrupted

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -95,7 +94,13 @@ func (a *app) runJobs(ctx context.Context, c *config.Config, names []string, o r
 		return err
 	}
 	if f.State != nil {
-		defer func() { err = errors.Join(err, f.State.Close()) }()
+		defer func() {
+			if cerr := f.State.Close(); cerr != nil {
+				e := &state.Error{Code: state.CodeWriteFailed, Path: a.statePath(c), Text: "the state could not be closed", Err: cerr}
+				err = exit{code: worse(exitState, codeOf(err))}
+				a.report(explainState(e))
+			}
+		}()
 	}
 	if f.Targets, err = c.Open(a.log); err != nil {
 		return err
