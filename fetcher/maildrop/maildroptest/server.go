@@ -75,6 +75,7 @@ type Server struct {
 	sessions int
 	ids      int
 	conns    map[net.Conn]bool
+	left     *sync.Cond // a client has gone
 	closed   chan struct{}
 }
 
@@ -87,6 +88,7 @@ type maildrop struct {
 // New returns a server that knows one user. It does no I/O.
 func New(user, password string) *Server {
 	s := &Server{users: make(map[string]*maildrop), conns: make(map[net.Conn]bool), closed: make(chan struct{})}
+	s.left = sync.NewCond(&s.mu)
 	s.AddUser(user, password)
 	return s
 }
@@ -221,6 +223,16 @@ func (s *Server) Sessions() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sessions
+}
+
+// Quiet waits until no client is connected: whatever the last ones sent has
+// taken effect.
+func (s *Server) Quiet() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.conns) > 0 {
+		s.left.Wait()
+	}
 }
 
 // Log returns every command seen so far, in order, as "1: RETR 5": the session,

@@ -38,6 +38,7 @@ func (s *Server) serve(nc net.Conn, n int) {
 		e.nc.Close()
 		s.mu.Lock()
 		delete(s.conns, nc)
+		s.left.Broadcast()
 		s.mu.Unlock()
 	}()
 	if s.TLS == Implicit {
