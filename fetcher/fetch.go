@@ -10,6 +10,7 @@ import (
 	"popferry/fetcher/maildrop"
 	"popferry/fetcher/state"
 	"popferry/rules"
+	"popferry/targets/endpoint"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 // outcome on disk. The error says why the maildrop's connection was lost; nil
 // says it can go on. ctx stops new downloads, dctx ends what is under way.
 func (p *pass) fetch(ctx, dctx context.Context, conn *maildrop.Conn, items []item) (lost error) {
-	p.safe = nil
+	p.safe, p.again = nil, 0
 	recorded, err := p.recorded(dctx, items)
 	if err != nil {
 		return err
@@ -145,7 +146,8 @@ func (a *asked) entries(ctx context.Context) iter.Seq[maildrop.Entry] {
 	}
 }
 
-// recorded returns the deliveries that earlier passes decided for items.
+// recorded returns the deliveries that earlier passes decided for items, and
+// loads what they were decided for.
 func (p *pass) recorded(ctx context.Context, items []item) (map[int64][]state.Delivery, error) {
 	var routed []int64
 	for _, it := range items {
@@ -157,6 +159,17 @@ func (p *pass) recorded(ctx context.Context, items []item) (map[int64][]state.De
 		return nil, nil
 	}
 	ds, err := p.f.State.Deliveries(ctx, routed...)
+	if err != nil {
+		return nil, err
+	}
+	ms, err := p.f.State.Messages(ctx, routed...)
+	content := make(map[int64]*state.Content, len(ms))
+	for _, m := range ms {
+		content[m.ID] = m.Content
+	}
+	for _, it := range items {
+		it.msg.Content = content[it.msg.ID]
+	}
 	byMessage := make(map[int64][]state.Delivery)
 	for _, d := range ds {
 		byMessage[d.Message] = append(byMessage[d.Message], d)
@@ -194,6 +207,10 @@ func (p *pass) receive(ctx context.Context, it item, inc maildrop.Incoming, reco
 	case err != nil:
 		return nil, p.notFetched(ctx, it, err)
 	}
+	if known, err := p.settled(ctx, it, b, recorded); known || err != nil {
+		b.release()
+		return nil, err
+	}
 	p.fetched.Add(1)
 	p.octets.Add(b.octets)
 	p.mu.Lock()
@@ -213,6 +230,38 @@ func (p *pass) receive(ctx context.Context, it item, inc maildrop.Incoming, reco
 		return nil, nil
 	}
 	return l, nil
+}
+
+// settled reports whether there is nothing to deliver of a message just read:
+// it may not be the one that was asked for, or it is known under another UIDL.
+func (p *pass) settled(ctx context.Context, it item, b *body, recorded []state.Delivery) (bool, error) {
+	if len(recorded) > 0 && it.msg.Content != nil && it.msg.Hash != b.hash {
+		// Some of its copies may exist already: they are of another message.
+		p.again++
+		_, err := p.rebirth(ctx, []item{it})
+		return true, err
+	}
+	again, suspect := p.honest(it, b.octets)
+	if again {
+		p.again++
+		return true, p.put(ctx, state.Unfetched{Messages: []int64{it.msg.ID}})
+	}
+	if suspect {
+		it.msg.Suspect = true
+		why := fmt.Sprintf("LIST said %d octets, %d came", it.Size, b.octets)
+		p.warn(fmt.Sprintf("message %s: %s; it is delivered, but never deleted", endpoint.Printable(it.UIDL, 80), why))
+		return false, p.put(ctx, state.Suspect{Message: it.msg.ID, Note: why})
+	}
+	m, err := p.recognised(ctx, it, b.hash)
+	if m == nil || err != nil {
+		return false, err
+	}
+	p.mu.Lock()
+	p.report.Duplicate++
+	p.safe = append(p.safe, item{it.Entry, m})
+	p.mu.Unlock()
+	p.emit(Event{Kind: Duplicate, UIDL: it.UIDL, MessageID: m.MessageID, Octets: b.octets, Reason: "known under another UIDL"})
+	return true, nil
 }
 
 // notFetched records that a message could not be read, and returns an error if

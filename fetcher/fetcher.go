@@ -18,13 +18,15 @@ type Account struct {
 	Maildrop maildrop.Config
 	Keep     Keep
 	Limits   Limits
+	FirstRun FirstRun
 }
 
-// Keep says how long a message stays on the maildrop after it was delivered
-// safely to every target.
-type Keep struct {
-	Forever bool
-	For     time.Duration // since popferry first saw it; 0 deletes at once
+// FirstRun says which messages count when nothing is known of a maildrop yet.
+// The others are remembered, left alone and never deleted. The zero FirstRun
+// takes all.
+type FirstRun struct {
+	New   bool      // none of those that lie there now
+	Since time.Time // those that came since then; zero for no such limit
 }
 
 // Limits bound one pass over an account; zero fields do not.
@@ -132,6 +134,7 @@ type Report struct {
 	Duplicate     int   // of these, already there before
 	Dropped       int
 	Skipped       int
+	Marked        int // remembered and left alone, by FirstRun
 	Failed        int // not delivered, tried again next pass
 	Recovered     int // interrupted deliveries of earlier passes that were found at the target
 	Held          int // held, from this pass or an earlier one

@@ -1,9 +1,20 @@
 package fetcher
 
 import (
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
+
+// Keep says how long a message stays on the maildrop after it was delivered
+// safely to every target. The zero Keep deletes at once.
+type Keep struct {
+	Forever   bool          // age deletes nothing
+	For       time.Duration // since popferry first saw it
+	Newest    int           // so many of the newest messages stay whatever their age
+	UntilFull int64         // the oldest go, whatever their age, while the maildrop holds more octets; 0 for no such limit
+}
 
 const (
 	// clockSlack is how far the clock may go back before nothing is deleted by
@@ -16,6 +27,23 @@ const (
 
 // String is k as it is written in a configuration.
 func (k Keep) String() string {
+	if k.Newest == 0 && k.UntilFull == 0 {
+		return k.age()
+	}
+	var parts []string
+	if !k.Forever {
+		parts = append(parts, "days: "+strings.TrimSuffix(k.age(), "d"))
+	}
+	if k.Newest > 0 {
+		parts = append(parts, fmt.Sprintf("newest: %d", k.Newest))
+	}
+	if k.UntilFull > 0 {
+		parts = append(parts, fmt.Sprintf("until_full: %d", k.UntilFull))
+	}
+	return "{" + strings.Join(parts, ", ") + "}"
+}
+
+func (k Keep) age() string {
 	switch {
 	case k.Forever:
 		return "forever"
@@ -26,9 +54,10 @@ func (k Keep) String() string {
 	}
 }
 
-// over reports whether a message first seen then need not stay any longer.
-func (k Keep) over(firstSeen, now time.Time) bool {
-	return !k.Forever && now.Sub(firstSeen) >= k.For
+// over reports whether a message need not stay any longer for its age, on a
+// maildrop of so many messages.
+func (k Keep) over(it item, messages int, now time.Time) bool {
+	return !k.Forever && it.Num <= messages-k.Newest && now.Sub(it.msg.FirstSeen) >= k.For
 }
 
 // clockTrouble says why nothing may be deleted by age now, "" if it may.

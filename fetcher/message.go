@@ -52,12 +52,12 @@ func (p *pass) open(it item, b *body, recorded []state.Delivery) *letter {
 		Hash:       b.hash,
 		Body:       b,
 	}
+	it.msg.Size = it.Size // as it was when its content was read
 	it.msg.Content = &state.Content{
 		Hash:      b.hash,
 		CanonSize: b.canon,
 		Octets:    b.octets,
 		MessageID: l.message.MessageID,
-		FP:        targets.StableHash(b.head, it.Size),
 		Stable:    targets.StableHash(b.head, 0),
 	}
 	if len(recorded) > 0 {

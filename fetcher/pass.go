@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +15,7 @@ import (
 
 	"popferry/fetcher/maildrop"
 	"popferry/fetcher/state"
+	"popferry/rules"
 )
 
 const (
@@ -40,16 +43,20 @@ type pass struct {
 	log     *slog.Logger
 	sinks   map[string]*sink // targets by name
 
-	row   int64     // the account's, once it was listed
-	clock time.Time // the latest time that was known when the pass began
-	rest  bool      // a limit left messages unfetched
+	known   state.Account // ID is 0 until it was listed
+	missing bool          // something remembered is not in the listing
+	exact   int           // messages in a row that were as large as LIST said
+	clock   time.Time     // the latest time that was known when the pass began
+	rest    bool          // a limit left messages unfetched
 
-	mu     sync.Mutex // guards what follows; workers write it
-	report Report
-	tried  map[int64]bool // messages that failed in this pass, by id
-	safe   []item         // fetched in this session, delivered safely
-	unsure int            // deliveries of this session whose end is not known
-	fatal  error          // the state has failed: nothing more may be promised
+	mu      sync.Mutex // guards what follows; workers write it
+	report  Report
+	tried   map[int64]bool // messages that failed in this pass, by id
+	doubted map[int64]bool // messages that did not have the size LIST said
+	again   int            // of these, to be fetched once more
+	safe    []item         // fetched in this session, delivered safely
+	unsure  int            // deliveries of this session whose end is not known
+	fatal   error          // the state has failed: nothing more may be promised
 
 	fetched atomic.Int64 // messages, for limits
 	octets  atomic.Int64
@@ -90,10 +97,11 @@ func (f *Fetcher) Pass(ctx context.Context, j *Job, a *Account) (Report, error) 
 func (f *Fetcher) newPass(j *Job, a *Account) (*pass, error) {
 	p := &pass{
 		f: f, job: j, account: a,
-		source: sourceOf(a),
-		id:     strings.ToLower(rand.Text()[:6]),
-		sinks:  make(map[string]*sink, len(j.Targets)),
-		tried:  map[int64]bool{},
+		source:  sourceOf(a),
+		id:      strings.ToLower(rand.Text()[:6]),
+		sinks:   make(map[string]*sink, len(j.Targets)),
+		tried:   map[int64]bool{},
+		doubted: map[int64]bool{},
 	}
 	p.log = f.logger().With("job", j.Name, "account", a.Name, "pass", p.id)
 	for _, name := range j.Targets {
@@ -136,12 +144,13 @@ func (p *pass) run(ctx context.Context) error {
 
 // finish closes the report and the pass's row.
 func (p *pass) finish(err error) {
-	if p.row != 0 && p.fatal == nil {
+	if p.known.ID != 0 && p.fatal == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), quitTime)
 		defer cancel()
 		whole := err == nil && !p.rest && p.report.Failed == 0
 		_ = p.put(ctx,
-			state.PassDone{Account: p.row, At: p.f.now(), Success: err == nil, FirstPass: whole},
+			state.PassDone{Account: p.known.ID, At: p.f.now(), Success: err == nil, FirstPass: whole},
+			state.Exact{Account: p.known.ID, Count: min(p.exact, sizeTrust)},
 			state.Prune{Before: p.f.now().Add(-tombstoneTime)})
 	}
 	p.report.Failed += p.unsure
@@ -176,14 +185,14 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 	}
 	lost := p.fetch(ctx, dctx, conn, pl.fetch)
 	if p.dead() == nil && lost == nil {
-		lost = p.remove(ctx, dctx, conn, pl.expired)
+		lost = p.remove(ctx, dctx, conn, pl)
 	}
 	switch {
 	case p.dead() != nil:
 		return finished, p.dead()
 	case lost != nil:
 		return resume, lost
-	case p.unsure > len(pending):
+	case p.unsure > len(pending), p.again > 0:
 		return resume, nil
 	case pl.rest && p.oneSession():
 		p.rest = false
@@ -210,39 +219,95 @@ func (p *pass) remember(ctx context.Context) (known *state.Known, pending map[in
 // for what is new.
 func (p *pass) list(ctx context.Context, conn *maildrop.Conn, known *state.Known, pending map[int64]bool) (*plan, error) {
 	listing, err := conn.List(ctx)
+	if err == nil && listing.NoUIDL {
+		err = p.name(ctx, conn, &listing)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if listing.NoUIDL {
-		return nil, &maildrop.Error{Op: "UIDL", Err: errNoUIDL}
+	q := &question{
+		listing: listing, known: known.Messages, uncertain: pending, tried: p.tried,
+		keep: p.account.Keep, limits: p.limits(), now: p.f.now(),
 	}
-	now := p.f.now()
+	if known.Account.ID == 0 {
+		if q.old, err = p.oldOnes(ctx, conn, listing); err != nil {
+			return nil, err
+		}
+	}
 	trouble := ""
 	if p.account.Keep.For > 0 {
-		trouble = clockTrouble(p.clock, now)
+		trouble = clockTrouble(p.clock, q.now)
+		q.noExpiry = trouble != ""
 	}
-	pl := planFor(&question{
-		listing: listing, known: known.Messages, uncertain: pending, tried: p.tried,
-		keep: p.account.Keep, limits: p.limits(), now: now, noExpiry: trouble != "",
-	})
+	pl := planFor(q)
 	for _, w := range append(listing.Warnings, append(pl.warnings, trouble)...) {
 		p.warn(w)
 	}
-	account := known.Account
-	account.Source, account.Name = p.source, p.account.Name
-	err = p.put(ctx, p.listed(&account, listing, pl, now)...)
-	p.row, p.rest = account.ID, pl.rest
+	p.known = known.Account
+	p.known.Source, p.known.Name = p.source, p.account.Name
+	if err := p.put(ctx, p.listed(listing, pl)...); err != nil {
+		return nil, err
+	}
+	p.exact = max(p.exact, p.known.Exact)
+	p.missing = len(pl.absent) > 0
+	for _, m := range known.Messages {
+		p.missing = p.missing || !m.AbsentSince.IsZero()
+	}
+	if err := p.check(ctx, conn, pl); err != nil {
+		return nil, err
+	}
+	p.rest = pl.rest
 	p.count(listing, pl)
-	return pl, err
+	return pl, nil
+}
+
+// oldOnes returns what tells messages that first_run leaves alone, nil if it
+// takes all.
+func (p *pass) oldOnes(ctx context.Context, conn *maildrop.Conn, l maildrop.Listing) (func(maildrop.Entry) bool, error) {
+	first := p.account.FirstRun
+	switch {
+	case first.New:
+		return func(maildrop.Entry) bool { return true }, nil
+	case first.Since.IsZero():
+		return nil, nil
+	case !conn.Caps().TOP:
+		p.warn("the server has no TOP, so first_run cannot tell when messages came; all are fetched")
+		return nil, nil
+	}
+	old := make(map[int]bool)
+	i := 0
+	for inc := range conn.Top(ctx, slices.Values(l.Entries)) {
+		if inc.Err != nil && !maildrop.Usable(inc.Err) {
+			return nil, inc.Err
+		}
+		if inc.Err == nil {
+			head, err := io.ReadAll(io.LimitReader(inc.Body, headerMax))
+			if err != nil {
+				return nil, err
+			}
+			h := rules.ParseHeader(head)
+			came := h.Received()
+			if came.IsZero() {
+				came = h.Date()
+			}
+			old[inc.Num] = !came.IsZero() && came.Before(first.Since)
+		}
+		i++
+	}
+	if i < len(l.Entries) {
+		return nil, &maildrop.Error{Kind: maildrop.Lost, Op: "TOP", Err: cmpErr(ctx.Err(), io.ErrUnexpectedEOF)}
+	}
+	return func(e maildrop.Entry) bool { return old[e.Num] }, nil
 }
 
 // listed is what a listing changes in the state.
-func (p *pass) listed(account *state.Account, listing maildrop.Listing, pl *plan, now time.Time) []state.Change {
+func (p *pass) listed(listing maildrop.Listing, pl *plan) []state.Change {
+	now := pl.q.now
 	rows := make([]*state.Message, len(pl.fresh))
 	for i, it := range pl.fresh {
 		rows[i] = it.msg
 	}
-	changes := []state.Change{&state.Listed{Account: account, New: rows, Count: len(listing.Entries), At: now}}
+	changes := []state.Change{state.Listed{Account: &p.known, New: rows, Count: len(listing.Entries), At: now}}
 	if len(pl.present) > 0 {
 		changes = append(changes, state.Present{Messages: pl.present})
 	}
@@ -264,6 +329,11 @@ func (p *pass) count(listing maildrop.Listing, pl *plan) {
 	r.Left = listing.Messages
 	r.Held = pl.held
 	r.Skipped = len(pl.skipped)
+	for _, it := range pl.fresh {
+		if it.msg.Status == state.StatusMarked {
+			r.Marked++
+		}
+	}
 	for _, it := range pl.skipped {
 		p.emit(Event{Kind: Skipped, UIDL: it.UIDL, Octets: it.Size, Reason: "max_size"})
 	}

@@ -20,19 +20,27 @@ func (p *pass) rehearse(ctx context.Context) error {
 	}
 	defer conn.Close()
 	listing, err := conn.List(ctx)
+	if err == nil && listing.NoUIDL {
+		err = p.name(ctx, conn, &listing)
+	}
 	if err != nil {
 		return err
 	}
-	var known []*state.Message
+	q := &question{listing: listing, keep: p.account.Keep, limits: p.account.Limits, now: p.f.now()}
+	var account state.Account
 	if p.f.State != nil {
 		k, err := p.f.State.Known(ctx, p.source)
 		if err != nil {
 			return err
 		}
-		known = k.Messages
+		q.known, account = k.Messages, k.Account
 	}
-	limits := p.account.Limits // a pass goes on after session_messages
-	pl := planFor(&question{listing: listing, known: known, keep: p.account.Keep, limits: limits, now: p.f.now()})
+	if account.ID == 0 {
+		if q.old, err = p.oldOnes(ctx, conn, listing); err != nil {
+			return err
+		}
+	}
+	pl := planFor(q)
 	for _, w := range append(listing.Warnings, pl.warnings...) {
 		p.warn(w)
 	}

@@ -2,9 +2,7 @@ package fetcher
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"slices"
 	"time"
@@ -18,22 +16,13 @@ import (
 // that its copies stay claimed and a UIDL that comes back is noticed.
 const tombstoneTime = 90 * 24 * time.Hour
 
-// errNoUIDL is a maildrop whose messages cannot be told apart.
-var errNoUIDL = errors.New("the server has no UIDL, so popferry could not remember what it fetched")
-
 // remove deletes what may go, and ends the session. POP3 deletes nothing before
 // QUIT, so a connection that breaks here has deleted nothing. The error says
 // why the connection was lost.
-func (p *pass) remove(ctx, dctx context.Context, conn *maildrop.Conn, expired []item) (lost error) {
-	now := p.f.now()
-	var doomed []item
-	for _, it := range p.safe {
-		if p.account.Keep.over(it.msg.FirstSeen, now) {
-			doomed = append(doomed, it)
-		}
-	}
-	if ctx.Err() == nil && len(expired) > 0 {
-		verified, err := p.verify(dctx, conn, expired)
+func (p *pass) remove(ctx, dctx context.Context, conn *maildrop.Conn, pl *plan) (lost error) {
+	doomed, stale := p.due(pl)
+	if ctx.Err() == nil && len(stale) > 0 {
+		verified, err := p.verify(dctx, conn, stale)
 		if err != nil {
 			return err
 		}
@@ -69,6 +58,49 @@ func (p *pass) remove(ctx, dctx context.Context, conn *maildrop.Conn, expired []
 	return nil
 }
 
+// due returns what may go: messages fetched on this connection, and stale ones,
+// which are known by their UIDL only.
+func (p *pass) due(pl *plan) (doomed, stale []item) {
+	if pl.distrust {
+		return nil, nil
+	}
+	keep, all := p.account.Keep, pl.q.listing.Messages
+	left := pl.q.listing.Octets
+	stay := slices.Clone(pl.kept)
+	stale = slices.Clone(pl.expired)
+	here := make(map[int]bool, len(p.safe))
+	for _, it := range p.safe {
+		switch {
+		case it.msg.Suspect:
+		case keep.over(it, all, pl.q.now) && !(pl.q.noExpiry && keep.For > 0):
+			doomed = append(doomed, it)
+			left -= it.Size
+		default:
+			here[it.Num] = true
+			stay = append(stay, it)
+		}
+	}
+	for _, it := range stale {
+		left -= it.Size
+	}
+	if keep.UntilFull == 0 {
+		return doomed, stale
+	}
+	slices.SortFunc(stay, func(a, b item) int { return a.Num - b.Num })
+	for _, it := range stay {
+		if left <= keep.UntilFull {
+			break
+		}
+		left -= it.Size
+		if here[it.Num] {
+			doomed = append(doomed, it)
+		} else {
+			stale = append(stale, it)
+		}
+	}
+	return doomed, stale
+}
+
 // dele marks messages as deleted on the server and records that before QUIT.
 func (p *pass) dele(ctx context.Context, conn *maildrop.Conn, doomed []item) ([]item, error) {
 	if len(doomed) == 0 {
@@ -99,13 +131,9 @@ func (p *pass) dele(ctx context.Context, conn *maildrop.Conn, doomed []item) ([]
 // that was not downloaded on this connection is known by its UIDL only, and
 // servers give old UIDLs to new mail; deleting by UIDL alone destroys it.
 func (p *pass) verify(ctx context.Context, conn *maildrop.Conn, items []item) ([]item, error) {
-	details, err := p.f.State.Messages(ctx, ids(items)...)
+	byID, err := p.details(ctx, items)
 	if err != nil {
 		return nil, err
-	}
-	byID := make(map[int64]*state.Message, len(details))
-	for _, m := range details {
-		byID[m.ID] = m
 	}
 	var same []item
 	var asked []item
@@ -148,12 +176,13 @@ func (p *pass) heads(ctx context.Context, conn *maildrop.Conn, want []maildrop.E
 	return conn.Retrieve(ctx, slices.Values(want))
 }
 
-// sameAs reports whether what heads returned is the message m.
+// sameAs reports whether what heads returned is the message m. Its size is
+// compared elsewhere.
 func (p *pass) sameAs(m *state.Message, conn *maildrop.Conn, inc maildrop.Incoming) (bool, error) {
 	if !conn.Caps().TOP {
 		h, _, err := targets.CanonOf(inc.Body)
 		return h == targets.Hash(m.Hash), err
 	}
-	head, err := io.ReadAll(io.LimitReader(inc.Body, headerMax))
-	return targets.StableHash(head, inc.Size) == targets.Hash(m.FP), err
+	stable, err := stableOf(inc)
+	return stable == targets.Hash(m.Stable), err
 }

@@ -38,7 +38,7 @@ func scanAccount(r row) Account {
 
 const (
 	messageColumns = `id, uidl, gen, size, first_seen, fetches, holds, status, note, next_try, absent_since, delsent_at, gone_at, suspect`
-	contentColumns = `hash, canon_size, fp, stable, msgid, octets`
+	contentColumns = `hash, canon_size, stable, msgid, octets`
 )
 
 func scanMessage(r row, m *Message) {
@@ -52,10 +52,9 @@ func scanContent(r row, i int) *Content {
 	if r.null(i) {
 		return nil
 	}
-	c := &Content{CanonSize: r.int64(i + 1), MessageID: r.text(i + 4), Octets: r.int64(i + 5)}
+	c := &Content{CanonSize: r.int64(i + 1), MessageID: r.text(i + 3), Octets: r.int64(i + 4)}
 	copy(c.Hash[:], r.octets(i))
-	copy(c.FP[:], r.octets(i+2))
-	copy(c.Stable[:], r.octets(i+3))
+	copy(c.Stable[:], r.octets(i+2))
 	return c
 }
 

@@ -47,7 +47,6 @@ CREATE TABLE message (
 	suspect      INTEGER NOT NULL DEFAULT 0,
 	hash         BLOB,
 	canon_size   INTEGER,
-	fp           BLOB,
 	stable       BLOB,
 	msgid        TEXT,
 	octets       INTEGER

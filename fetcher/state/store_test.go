@@ -70,7 +70,7 @@ func list(t testing.TB, s *Store, n int) (*Account, []*Message) {
 
 func content(i int) *Content {
 	return &Content{
-		Hash: [32]byte{1, byte(i)}, CanonSize: int64(200 + i), FP: [32]byte{2, byte(i)}, Stable: [32]byte{3, byte(i)},
+		Hash: [32]byte{1, byte(i)}, CanonSize: int64(200 + i), Stable: [32]byte{3, byte(i)},
 		MessageID: fmt.Sprintf("<%d@example>", i), Octets: int64(201 + i),
 	}
 }

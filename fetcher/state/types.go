@@ -60,7 +60,6 @@ type Message struct {
 type Content struct {
 	Hash      [32]byte // of the canonical form
 	CanonSize int64    // octets of the canonical form
-	FP        [32]byte // of the stable header fields and LIST's size
 	Stable    [32]byte // of the stable header fields alone
 	MessageID string   // with its angle brackets; "" if there is none
 	Octets    int64    // as received

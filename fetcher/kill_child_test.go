@@ -1,0 +1,146 @@
+package fetcher
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"popferry/fetcher/maildrop"
+	"popferry/fetcher/state"
+	"popferry/targets"
+	"popferry/targets/endpoint"
+	"popferry/targets/imap"
+)
+
+// run is one pass between servers that listen on the loopback, from a state on
+// disk. It is made in this process or in a child, which can be killed.
+type run struct {
+	DB, Spool string
+	POP       login
+	Targets   []login
+	Keep      Keep
+	Now       time.Time
+	Timeout   time.Duration // of connections, without progress
+	Settle    time.Duration
+
+	// Of a child only.
+	Step     int    // the step at which it kills itself; 0 is none
+	Trace    string // the file to which it writes the label of every step
+	FileSize int64  // files grow no further (RLIMIT_FSIZE) once the state is open; 0 is no limit
+}
+
+// login is an account at a server.
+type login struct {
+	Port           int
+	User, Password string
+}
+
+func (l login) server(timeout time.Duration) endpoint.Server {
+	return endpoint.Server{
+		Host: "127.0.0.1", Port: l.Port, TLS: endpoint.Plain, Auth: "auto",
+		User: l.User, Password: endpoint.SecretValue(l.Password), Timeout: timeout,
+	}
+}
+
+// targetName is what the i-th target is called.
+func targetName(i int) string { return fmt.Sprintf("t%d", i) }
+
+// account is the maildrop of r.
+func (r *run) account() *Account {
+	return &Account{Name: "isp", Keep: r.Keep, Maildrop: maildrop.Config{Server: r.POP.server(r.Timeout)}}
+}
+
+// pass does it. ready, if not nil, is called once the state is open.
+func (r *run) pass(ctx context.Context, ready func(*state.Store) error) (report Report, err error) {
+	st, err := state.Open(ctx, r.DB, state.Options{Now: func() time.Time { step("K0"); return r.Now }})
+	if err != nil {
+		return report, err
+	}
+	step("K1")
+	defer func() {
+		seen := r.watchWAL()
+		err = errors.Join(err, st.Close())
+		<-seen
+		step("K21")
+	}()
+	if ready != nil {
+		if err := ready(st); err != nil {
+			return report, err
+		}
+	}
+	f := &Fetcher{Targets: map[string]targets.Target{}, State: st, Spool: r.Spool, Now: func() time.Time { return r.Now }}
+	account := r.account()
+	job := &Job{Name: "job", Accounts: []*Account{account}}
+	for i, l := range r.Targets {
+		c := imap.Config{Server: l.server(r.Timeout), CreateFolders: true, Settle: r.Settle, SettleLarge: r.Settle}
+		t, err := c.Open(targetName(i), slog.New(slog.DiscardHandler))
+		if err != nil {
+			return report, err
+		}
+		defer t.Close()
+		f.Targets[targetName(i)] = t
+		job.Targets = append(job.Targets, targetName(i))
+	}
+	return f.Pass(ctx, job, account)
+}
+
+// watchWAL makes a step of the moment in Close at which the write-ahead log has
+// gone into the database. Its channel is closed then.
+func (r *run) watchWAL() <-chan struct{} {
+	seen := make(chan struct{})
+	if r.Trace == "" {
+		close(seen)
+		return seen
+	}
+	go func() {
+		defer close(seen)
+		for {
+			fi, err := os.Stat(r.DB + "-wal")
+			if errors.Is(err, fs.ErrNotExist) || err == nil && fi.Size() == 0 {
+				step("K20")
+				return
+			}
+		}
+	}()
+	return seen
+}
+
+// childEnv makes the test binary a child process that makes one run, which is
+// its value, in JSON.
+const childEnv = "POPFERRY_TEST_RUN"
+
+// How a child ends that was not killed.
+const (
+	childDone   = 0
+	childFailed = 4 // the pass returned an error
+	childDead   = 5 // the error was that the state had failed
+)
+
+// childMain runs in TestMain. It does not return in a child.
+func childMain() {
+	spec := os.Getenv(childEnv)
+	if spec == "" {
+		return
+	}
+	var r run
+	err := json.Unmarshal([]byte(spec), &r)
+	if err == nil {
+		armSteps(&r)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+		defer cancel()
+		_, err = r.pass(ctx, func(*state.Store) error { return limitFiles(r.FileSize) })
+	}
+	code := childDone
+	if err != nil {
+		fmt.Println(err)
+		if code = childFailed; errors.Is(err, state.ErrDead) {
+			code = childDead
+		}
+	}
+	os.Exit(code)
+}
