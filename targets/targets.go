@@ -2,9 +2,9 @@
 // failure there means.
 //
 // A Target delivers; a Finder can also tell whether an uncertain delivery
-// arrived. The kinds stand below: targets/imap today. Whoever delivers asks of
-// every error one question, FaultOf: leave it, blame the message, blame the
-// target, or look first?
+// arrived, and a Comparer what was there before. The kinds stand below:
+// targets/imap today. Whoever delivers asks of every error one question,
+// FaultOf: leave it, blame the message, blame the target, or look first?
 //
 // The package also owns the canonical form of a message (canon.go): two copies
 // are the same message when their canonical hashes are equal, whatever the
@@ -80,6 +80,30 @@ type Finder interface {
 	Find(ctx context.Context, folder string, since Mark, want []Wanted, claimed func(uid uint32) bool) ([]Found, error)
 }
 
+// Comparer is implemented by Finders that can tell what lay in a folder before
+// anything was delivered there, so that it is not stored once more: for the
+// first pass of an account, or when its state was lost.
+type Comparer interface {
+	// Catalog lists what lies in folder below a mark that Mark gave, without
+	// the copies whose UID is claimed. It costs nothing where nothing lies
+	// below. If the folder was numbered anew since the mark was given, that is
+	// an error.
+	Catalog(ctx context.Context, folder string, below Mark, claimed func(uid uint32) bool) (Catalog, error)
+}
+
+// Catalog is what lay in a folder at some time. It is safe for concurrent use
+// until its target is closed, and needs no closing.
+type Catalog interface {
+	// Take looks for a copy of w and, if there is one, takes it: the next Take
+	// of the same message needs another copy. Message-ID and size only say where
+	// to look. A copy is one whose canonical hash agrees, because different
+	// messages do share Message-ID, size and every stable header field, and
+	// each of them must arrive. So on a server that changes what it stores
+	// nothing is found. Found.OK is false where there is no copy; an error
+	// leaves that open, and takes none.
+	Take(ctx context.Context, w Wanted) (Found, error)
+}
+
 // Mark is a position in a folder: copies stored later have a UID of at least
 // UIDNext as long as UIDValidity stays.
 type Mark struct {
@@ -90,11 +114,10 @@ type Mark struct {
 
 // Wanted describes a copy that may lie in a folder.
 type Wanted struct {
-	Hash      Hash      // of the canonical form
-	Size      int64     // octets of the canonical form
-	MessageID string    // with its angle brackets; "" if there is none
-	Stable    Hash      // StableHash of its header with size 0
-	Not       time.Time // unused copies with an INTERNALDATE before this are no candidates; zero for none
+	Hash      Hash   // of the canonical form
+	Size      int64  // octets of the canonical form
+	MessageID string // with its angle brackets; "" if there is none
+	Stable    Hash   // StableHash of its header with size 0
 }
 
 // Found is a copy that was looked for.

@@ -1,15 +1,11 @@
 package imap
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapclient"
 
 	"popferry/targets"
 )
@@ -19,9 +15,12 @@ const (
 	settleLarge  = 30 * time.Second
 	largeMessage = 10 << 20
 
-	maxScan   = 500_000   // messages looked through after UIDVALIDITY changed
-	maxHeader = 256 << 10 // of a copy's header that is compared
-	sizeSlack = 2         // a final CRLF that one side adds
+	maxScan   = 500_000 // messages looked through after UIDVALIDITY changed
+	sizeSlack = 2       // a final CRLF that one side adds
+
+	// A server that rewrites a message changes its size by no more than this,
+	rewriteSlack = 4 << 10
+	rewriteShare = 50 // or by one part in so many
 )
 
 // Find looks for copies of want in the folder (RFC 3501 §6.4.5): every message
@@ -46,16 +45,9 @@ func (t *Target) Find(ctx context.Context, name string, since targets.Mark, want
 		return nil, t.wrap(op, err)
 	}
 	defer t.thaw(f)
-	c, err := t.acquire(ctx, true)
-	if err != nil {
+	s := &search{folder: f, since: since, want: want, claimed: claimed, found: found}
+	if err := t.borrow(ctx, s.run); err != nil {
 		return nil, t.wrap(op, err)
-	}
-	defer t.release(c)
-	stop := context.AfterFunc(ctx, func() { c.fail(ctx.Err()) })
-	defer stop()
-	s := &search{c: c, folder: f, since: since, want: want, claimed: claimed, found: found}
-	if err := s.run(); err != nil {
-		return nil, t.wrap(op, listError(c, err))
 	}
 	return found, nil
 }
@@ -154,7 +146,6 @@ func (t *Target) thaw(f *folder) {
 
 // search is one Find on one connection.
 type search struct {
-	c       *conn
 	folder  *folder
 	since   targets.Mark
 	want    []targets.Wanted
@@ -168,25 +159,24 @@ type search struct {
 
 // candidate is a copy that may be one of want.
 type candidate struct {
-	uid   uint32
-	size  int64
-	id    string
-	date  time.Time
-	hash  targets.Hash
-	stab  targets.Hash
+	uid  uint32
+	size int64
+	id   string
+	digest
 	taken bool
 }
 
-func (s *search) run() error {
-	s.c.selecting(true)
-	defer s.c.selecting(false)
-	box, err := s.c.client.Select(s.folder.name, &imap.SelectOptions{ReadOnly: true}).Wait()
+func (s *search) run(c *conn) error {
+	c.selecting(true)
+	defer c.selecting(false)
+	box, err := c.client.Select(s.folder.name, &imap.SelectOptions{ReadOnly: true}).Wait()
 	if err != nil {
-		return s.missing(err)
+		return c.missing(s.folder, err)
 	}
 	s.validity = box.UIDValidity
 	from := max(1, s.since.UIDNext)
-	if s.since.UIDValidity != s.validity {
+	// A server that has no UIDVALIDITY promises nothing about its UIDs.
+	if s.since.UIDValidity != s.validity || s.validity == 0 {
 		if from = 1; box.NumMessages > maxScan {
 			return fmt.Errorf("UIDVALIDITY changed and the folder has %d messages, too many to look through", box.NumMessages)
 		}
@@ -200,11 +190,11 @@ func (s *search) run() error {
 			s.bySize[size] = append(s.bySize[size], i)
 		}
 	}
-	list, err := s.list(from)
+	list, err := s.list(c, from)
 	if err != nil || len(list) == 0 {
 		return err
 	}
-	if err := s.hash(list); err != nil {
+	if err := s.read(c, list); err != nil {
 		return err
 	}
 	s.match(list, true)
@@ -212,68 +202,33 @@ func (s *search) run() error {
 	return nil
 }
 
-// missing tells a folder that is not there, where nothing is found, from one
-// that cannot be looked at now.
-func (s *search) missing(err error) error {
-	var e *imap.Error
-	if !errors.As(err, &e) || e.Type != imap.StatusResponseTypeNo {
-		return err
-	}
-	if e.Code == imap.ResponseCodeNonExistent {
-		return nil
-	}
-	boxes, lerr := s.c.client.List("", s.folder.name, nil).Collect()
-	if lerr != nil {
-		return lerr
-	}
-	for _, b := range boxes {
-		if b.Mailbox == s.folder.name {
-			return err
-		}
-	}
-	return nil
-}
-
-var messageIDOnly = &imap.FetchItemBodySection{
-	Specifier: imap.PartSpecifierHeader, HeaderFields: []string{"Message-ID"}, Peek: true,
-}
-
 // list returns what lies at or after from and may be a copy.
-func (s *search) list(from uint32) ([]*candidate, error) {
-	dates := false
-	for _, w := range s.want {
-		dates = dates || !w.Not.IsZero()
-	}
-	cmd := s.c.client.Fetch(imap.UIDSet{{Start: imap.UID(from)}}, &imap.FetchOptions{
-		UID: true, RFC822Size: true, InternalDate: dates, BodySection: []*imap.FetchItemBodySection{messageIDOnly},
-	})
-	var list []*candidate
-	for {
-		msg := cmd.Next()
-		if msg == nil {
-			return list, cmd.Close()
-		}
-		data, err := msg.Collect()
-		if err != nil {
-			cmd.Close()
-			return nil, err
-		}
-		k := &candidate{uid: uint32(data.UID), size: data.RFC822Size, date: data.InternalDate}
-		if len(data.BodySection) > 0 {
-			k.id = messageIDOf(data.BodySection[0].Bytes)
-		}
+func (s *search) list(c *conn, from uint32) (list []*candidate, _ error) {
+	err := c.overview(imap.UIDRange{Start: imap.UID(from)}, func(uid uint32, size int64, id string) {
+		k := &candidate{uid: uid, size: size, id: id}
 		// "n:*" always has the last message, even when it lies before n.
-		if k.uid < from || !s.plausible(k) || s.claimed != nil && s.claimed(k.uid) {
-			continue
+		if uid >= from && s.plausible(k) && (s.claimed == nil || !s.claimed(uid)) {
+			list = append(list, k)
 		}
-		list = append(list, k)
-	}
+	})
+	return list, err
 }
 
-// messageIDOf returns the Message-ID of a header that has no other field.
-func messageIDOf(header []byte) string {
-	_, v, _ := bytes.Cut(header, []byte(":"))
-	return string(bytes.Join(bytes.Fields(v), nil))
+// read reads the candidates.
+func (s *search) read(c *conn, list []*candidate) error {
+	byUID := make(map[uint32]*candidate, len(list))
+	uids := make([]uint32, 0, len(list))
+	longest := int64(0)
+	for _, k := range list {
+		byUID[k.uid] = k
+		uids = append(uids, k.uid)
+		longest = max(longest, k.size)
+	}
+	return c.digests(uids, longest, func(uid uint32, d digest) {
+		if k := byUID[uid]; k != nil {
+			k.digest = d
+		}
+	})
 }
 
 func (s *search) plausible(k *candidate) bool {
@@ -288,76 +243,10 @@ func (s *search) plausible(k *candidate) bool {
 	return false
 }
 
-// alike allows for a server that rewrites: two per cent, or four KiB.
-func alike(a, b int64) bool {
-	d := max(a-b, b-a)
-	return d <= 4<<10 || d <= b/50
-}
-
-// hash reads the candidates, in flight one after the other, and never holds
-// more than a header of one.
-func (s *search) hash(list []*candidate) error {
-	byUID := make(map[uint32]*candidate, len(list))
-	var set imap.UIDSet
-	longest := int64(0)
-	for _, k := range list {
-		byUID[k.uid] = k
-		set.AddNum(imap.UID(k.uid))
-		longest = max(longest, k.size)
-	}
-	// Sizes are the server's word; some count line ends otherwise.
-	s.c.literals.Store(longest + longest/8 + maxLiteral)
-	defer s.c.literals.Store(maxLiteral)
-	cmd := s.c.client.Fetch(set, &imap.FetchOptions{
-		UID: true, BodySection: []*imap.FetchItemBodySection{{Peek: true}},
-	})
-	for {
-		msg := cmd.Next()
-		if msg == nil {
-			return cmd.Close()
-		}
-		if err := hashMessage(msg, byUID); err != nil {
-			s.c.fail(err) // half a literal is left
-			cmd.Close()
-			return err
-		}
-	}
-}
-
-func hashMessage(msg *imapclient.FetchMessageData, byUID map[uint32]*candidate) error {
-	var k *candidate
-	for item := msg.Next(); item != nil; item = msg.Next() {
-		switch item := item.(type) {
-		case imapclient.FetchItemDataUID:
-			k = byUID[uint32(item.UID)]
-		case imapclient.FetchItemDataBodySection:
-			if item.Literal == nil {
-				continue
-			}
-			var canon targets.Canon
-			var header headerBuffer
-			n, err := io.Copy(io.MultiWriter(&canon, &header), item.Literal)
-			if err != nil {
-				return err
-			}
-			if n != item.Literal.Size() {
-				return io.ErrUnexpectedEOF
-			}
-			if k != nil {
-				k.hash, _ = canon.Sum()
-				k.stab = targets.StableHash(header.b, 0)
-			}
-		}
-	}
-	return nil
-}
-
-// headerBuffer keeps the beginning of what is written to it.
-type headerBuffer struct{ b []byte }
-
-func (h *headerBuffer) Write(p []byte) (int, error) {
-	h.b = append(h.b, p[:min(len(p), maxHeader-len(h.b))]...)
-	return len(p), nil
+// alike tells whether a copy of got octets may be one of want octets that the
+// server has rewritten.
+func alike(got, want int64) bool {
+	return max(got-want, want-got) <= max(rewriteSlack, want/rewriteShare)
 }
 
 // match pairs candidates and wants one to one: by hash, or where the server
@@ -368,12 +257,12 @@ func (s *search) match(list []*candidate, exact bool) {
 			continue
 		}
 		for _, k := range list {
-			if k.taken || k.hash.IsZero() || !w.Not.IsZero() && k.date.Before(w.Not) {
+			if k.taken || k.hash.IsZero() {
 				continue
 			}
 			same := k.hash == w.Hash
 			if !exact {
-				same = w.MessageID != "" && k.id == w.MessageID && !w.Stable.IsZero() && k.stab == w.Stable && alike(k.size, w.Size)
+				same = w.MessageID != "" && k.id == w.MessageID && !w.Stable.IsZero() && k.stable == w.Stable && alike(k.size, w.Size)
 			}
 			if same {
 				k.taken = true
@@ -382,11 +271,4 @@ func (s *search) match(list []*candidate, exact bool) {
 			}
 		}
 	}
-}
-
-// selecting tells the reader whether go-imap is to hear of folders.
-func (c *conn) selecting(on bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.select_ = on
 }

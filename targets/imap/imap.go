@@ -61,6 +61,7 @@ type Config struct {
 
 var _ interface {
 	targets.Target
+	targets.Comparer
 	targets.Finder
 } = (*Target)(nil)
 
@@ -310,6 +311,18 @@ func (t *Target) wrap(op string, err error) error {
 		op = "connect"
 	}
 	return &targets.Error{Fault: targets.Down, Op: op, Err: err}
+}
+
+// running runs f in a goroutine that Close waits for, unless the target is
+// closed.
+func (t *Target) running(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.wg.Go(f)
+	return true
 }
 
 // Close ends all connections and waits until nothing of the target runs any

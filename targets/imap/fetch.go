@@ -1,0 +1,206 @@
+package imap
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+
+	"popferry/targets"
+)
+
+const (
+	maxHeader = 256 << 10 // octets of a copy's header that are compared
+	maxUIDs   = 256       // in one FETCH: a command must fit go-imap's buffer, see writeForeign
+	maxID     = 998       // octets of a Message-ID, a line of RFC 5322 §2.1.1
+)
+
+// borrow lends do a connection of its own, and another one if that is lost.
+// When ctx ends the connection does, because an answer may be long.
+func (t *Target) borrow(ctx context.Context, do func(*conn) error) error {
+	for try := 0; ; try++ {
+		c, err := t.acquire(ctx, true)
+		if err != nil {
+			return err
+		}
+		stop := context.AfterFunc(ctx, func() { c.fail(ctx.Err()) })
+		if err = do(c); err != nil {
+			err = listError(c, err)
+		}
+		stop()
+		lost := c.failed() != nil
+		t.release(c)
+		if err == nil || !lost || ctx.Err() != nil || try == maxLosses {
+			return err
+		}
+	}
+}
+
+// missing tells a folder that is not there, where nothing is found, from one
+// that cannot be looked at now, for the reason err.
+func (c *conn) missing(f *folder, err error) error {
+	var e *imap.Error
+	if !errors.As(err, &e) || e.Type != imap.StatusResponseTypeNo {
+		return err
+	}
+	if e.Code == imap.ResponseCodeNonExistent {
+		return nil
+	}
+	boxes, lerr := c.client.List("", f.name, nil).Collect()
+	if lerr != nil {
+		return lerr
+	}
+	if slices.ContainsFunc(boxes, func(b *imap.ListData) bool { return b.Mailbox == f.name }) {
+		return err
+	}
+	return nil
+}
+
+// selecting tells the reader whether go-imap is to hear of folders.
+func (c *conn) selecting(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.select_ = on
+}
+
+var messageIDOnly = &imap.FetchItemBodySection{
+	Specifier: imap.PartSpecifierHeader, HeaderFields: []string{"Message-ID"}, Peek: true,
+}
+
+// overview calls each for every message of a range, as they arrive: its UID,
+// what the server says of its size, and its Message-ID.
+func (c *conn) overview(which imap.UIDRange, each func(uid uint32, size int64, id string)) error {
+	cmd := c.client.Fetch(imap.UIDSet{which}, &imap.FetchOptions{
+		UID: true, RFC822Size: true, BodySection: []*imap.FetchItemBodySection{messageIDOnly},
+	})
+	for {
+		msg := cmd.Next()
+		if msg == nil {
+			return cmd.Close()
+		}
+		data, err := msg.Collect()
+		if err != nil {
+			c.fail(err) // half a literal is left
+			cmd.Close()
+			return err
+		}
+		id := ""
+		if len(data.BodySection) > 0 {
+			id = messageIDOf(data.BodySection[0].Bytes)
+		}
+		each(uint32(data.UID), data.RFC822Size, id)
+	}
+}
+
+// messageIDOf returns the id of the first field of a header that has only
+// Message-ID fields. It is what rules.Header.MessageID says of the message: ""
+// where nothing stands that identifies.
+func messageIDOf(header []byte) string {
+	_, v, _ := bytes.Cut(header, []byte(":"))
+	for i := 0; i < len(v); i++ { // to the end of the first field
+		if v[i] == '\n' && (i+1 == len(v) || v[i+1] != ' ' && v[i+1] != '\t') {
+			v = v[:i]
+		}
+	}
+	start := bytes.IndexByte(v, '<')
+	if start < 0 {
+		return ""
+	}
+	v = v[start:]
+	end := bytes.IndexByte(v, '>')
+	if end < 0 {
+		return ""
+	}
+	id := make([]byte, 0, end+1)
+	for _, b := range v[:end+1] {
+		switch {
+		case b == ' ' || b == '\t' || b == '\r' || b == '\n': // folding, RFC 5322 §2.2.3
+		case b < ' ' || b == 0x7f:
+			return ""
+		default:
+			id = append(id, b)
+		}
+	}
+	if len(id) <= len("<>") || len(id) > maxID || !utf8.Valid(id) {
+		return ""
+	}
+	return string(id)
+}
+
+// digest is what is kept of a copy that was read.
+type digest struct {
+	hash   targets.Hash // of the canonical form; zero if it was not read
+	stable targets.Hash
+}
+
+// digests reads messages, in flight one after the other, and never holds more
+// than a header of one. The longest of them has about so many octets; sizes are
+// the server's word, and some count line ends otherwise. each is not called for
+// messages that are gone.
+func (c *conn) digests(uids []uint32, longest int64, each func(uid uint32, d digest)) error {
+	c.literals.Store(longest + longest/8 + maxLiteral)
+	defer c.literals.Store(maxLiteral)
+	for part := range slices.Chunk(uids, maxUIDs) {
+		var set imap.UIDSet
+		for _, u := range part {
+			set.AddNum(imap.UID(u))
+		}
+		cmd := c.client.Fetch(set, &imap.FetchOptions{
+			UID: true, BodySection: []*imap.FetchItemBodySection{{Peek: true}},
+		})
+		for msg := cmd.Next(); msg != nil; msg = cmd.Next() {
+			if err := readMessage(msg, each); err != nil {
+				c.fail(err) // half a literal is left
+				cmd.Close()
+				return err
+			}
+		}
+		if err := cmd.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readMessage(msg *imapclient.FetchMessageData, each func(uint32, digest)) error {
+	uid := uint32(0)
+	var d digest
+	for item := msg.Next(); item != nil; item = msg.Next() {
+		switch item := item.(type) {
+		case imapclient.FetchItemDataUID:
+			uid = uint32(item.UID)
+		case imapclient.FetchItemDataBodySection:
+			if item.Literal == nil {
+				continue
+			}
+			var canon targets.Canon
+			var header headerBuffer
+			n, err := io.Copy(io.MultiWriter(&canon, &header), item.Literal)
+			if err != nil {
+				return err
+			}
+			if n != item.Literal.Size() {
+				return io.ErrUnexpectedEOF
+			}
+			d.hash, _ = canon.Sum()
+			d.stable = targets.StableHash(header.b, 0)
+		}
+	}
+	if !d.hash.IsZero() { // else something that was not asked for: new flags
+		each(uid, d)
+	}
+	return nil
+}
+
+// headerBuffer keeps the beginning of what is written to it.
+type headerBuffer struct{ b []byte }
+
+func (h *headerBuffer) Write(p []byte) (int, error) {
+	h.b = append(h.b, p[:min(len(p), maxHeader-len(h.b))]...)
+	return len(p), nil
+}
