@@ -164,7 +164,7 @@ func (c *conn) append(cmd *command) {
 }
 
 func (c *conn) appendLocked(cmd *command) error {
-	if c.examined == nil || c.examined.folder != cmd.folder {
+	if e := c.examined; e == nil || e.folder != cmd.folder || e.outdated.Load() {
 		if _, err := c.askLocked("EXAMINE", cmd.folder); err != nil {
 			return err
 		}

@@ -89,10 +89,19 @@ func (t *Target) connLost(c *conn) {
 	defer t.mu.Unlock()
 	t.conns = slices.DeleteFunc(t.conns, func(o *conn) bool { return o == c })
 	t.refused = 0 // there may be a free place at the server now
+	t.forgetLocked()
 	if t.waiting > 0 {
 		t.growLocked(false)
 	}
 	t.notify()
+}
+
+// forgetLocked makes the next Mark look at its folder again: before a server
+// hung up it may have lost, renamed or renumbered any of them.
+func (t *Target) forgetLocked() {
+	for _, f := range t.folders {
+		f.known = false
+	}
 }
 
 // acquire returns a connection for a question or two; others use it at the same

@@ -99,6 +99,8 @@ type command struct {
 	written chan struct{} // of an APPEND: closed when no message of it is read any more
 	early   chan struct{} // closed when answered; only where a "+" is waited for
 	ended   chan struct{} // closed when over; nil if nobody waits
+
+	outdated atomic.Bool // of an EXAMINE: the folder is another by now, look again
 }
 
 func newConn(nc link, br *bufio.Reader, cs caps) *conn {

@@ -222,13 +222,6 @@ func (t *Target) open(ctx context.Context, name string) (*folder, error) {
 	}
 }
 
-// forget makes the next open look again.
-func (t *Target) forget(f *folder) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f.known = false
-}
-
 func (t *Target) prepare(name string, call *openingCall) {
 	for range 1 + maxLosses {
 		var c *conn
@@ -331,6 +324,7 @@ func (t *Target) examinedLocked(cmd *command) {
 	case cmd.err != nil:
 	case cmd.reply.status != "OK":
 		f.known = false
+		cmd.outdated.Store(true)
 	case !f.known || f.validity != cmd.box.validity:
 		f.known, f.validity, f.next = true, cmd.box.validity, max(1, cmd.box.next)
 	default:

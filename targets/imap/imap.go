@@ -238,7 +238,6 @@ func (d *delivery) refused(cmd *command, op string) (again bool, _ error) {
 	case cmd.reply.code == "TRYCREATE" && !d.recreated:
 		// The folder was there a moment ago.
 		d.recreated = true
-		d.t.forget(cmd.folder)
 		return true, nil
 	case cmd.reply.status == "BAD" && j.company != isolated:
 		j.company = isolated
