@@ -25,7 +25,8 @@ type sink struct {
 	mu      sync.Mutex
 	down    error            // it takes nothing more in this pass
 	blocked map[string]error // box → why nothing goes there until it was searched
-	streak  []state.Failed   // charges for one and the same reply, one after the other
+	shelves map[string]*shelf
+	streak  []state.Failed // charges for one and the same reply, one after the other
 }
 
 // sameReply is how many messages in a row a target may refuse in the same words
@@ -58,7 +59,7 @@ func (s *sink) accepted() {
 }
 
 func newSink(name string, t targets.Target) *sink {
-	s := &sink{name: name, target: t, blocked: map[string]error{}}
+	s := &sink{name: name, target: t, blocked: map[string]error{}, shelves: map[string]*shelf{}}
 	s.finder, _ = t.(targets.Finder)
 	return s
 }
@@ -135,9 +136,16 @@ func (p *pass) deliverPart(ctx context.Context, l *letter, part *part) error {
 		l.unsure = targets.FaultOf(err) == targets.Unsure // the next session may bring it
 		return err
 	}
+	found, err := p.existing(ctx, s, part.dest.Folder, mark, l.msg)
+	if err != nil {
+		return p.notSent(ctx, l, part, s, "", err)
+	}
 	var ch []state.Change
 	if !l.routed {
 		ch = append(ch, state.Routed{Message: l.msg, Deliveries: deliveries(l.parts)})
+	}
+	if found.OK {
+		return p.wasThere(ctx, l, part, mark.Folder, found, ch)
 	}
 	ch = append(ch, state.Intent{
 		Message: part.Message, N: part.N, Box: mark.Folder,
@@ -161,6 +169,21 @@ func (p *pass) deliverPart(ctx context.Context, l *letter, part *part) error {
 		p.arrived(l, part, rc)
 	}
 	return err
+}
+
+// wasThere records a copy that this pass need not make.
+func (p *pass) wasThere(ctx context.Context, l *letter, part *part, box string, found targets.Found, ch []state.Change) error {
+	rc := targets.Receipt{Folder: box, UIDValidity: found.UIDValidity, UID: found.UID, Existed: true}
+	ch = append(ch, state.Delivered{
+		Message: part.Message, N: part.N, Box: box, UIDValidity: rc.UIDValidity, UID: rc.UID, Existed: true,
+		Reply: "was there already", At: p.f.now(),
+	})
+	if err := p.put(ctx, ch...); err != nil {
+		return err
+	}
+	l.routed = true
+	p.arrived(l, part, rc)
+	return nil
 }
 
 // mark readies the folder. A folder that the target does not want (its name, no

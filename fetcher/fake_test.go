@@ -12,10 +12,11 @@ import (
 
 // store is a target in memory that can be searched, as an IMAP server can.
 type store struct {
-	mu      sync.Mutex
-	folders map[string][]copied
-	next    map[string]uint32
-	marks   int
+	mu       sync.Mutex
+	folders  map[string][]copied
+	next     map[string]uint32
+	marks    int
+	catalogs int
 	// fault, if set, is asked before a message is stored. lost says that the
 	// message was stored although err is returned.
 	fault   func(m *targets.Message, to targets.Dest) (err error, lost bool)
@@ -109,6 +110,37 @@ func (s *store) Find(_ context.Context, folder string, since targets.Mark, want 
 		}
 	}
 	return found, nil
+}
+
+// Catalog is what lies below a mark, as Find would see it.
+func (s *store) Catalog(_ context.Context, folder string, below targets.Mark, claimed func(uint32) bool) (targets.Catalog, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := &catalog{}
+	s.catalogs++
+	for _, c := range s.folders[s.name(folder)] {
+		if (c.uid < below.UIDNext || s.noUIDs) && !claimed(c.uid) {
+			k.copies = append(k.copies, c)
+		}
+	}
+	return k, nil
+}
+
+type catalog struct {
+	mu     sync.Mutex
+	copies []copied
+}
+
+func (k *catalog) Take(_ context.Context, w targets.Wanted) (targets.Found, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, c := range k.copies {
+		if h, _, _ := targets.CanonOf(bytes.NewReader(c.raw)); h == w.Hash {
+			k.copies = append(k.copies[:i:i], k.copies[i+1:]...)
+			return targets.Found{OK: true, UIDValidity: 7, UID: c.uid, Exact: true}, nil
+		}
+	}
+	return targets.Found{}, nil
 }
 
 func (s *store) Check(context.Context) ([]targets.Finding, error) { return nil, nil }

@@ -41,8 +41,9 @@ type Limits struct {
 type Job struct {
 	Name     string
 	Accounts []*Account
-	Targets  []string   // names in Fetcher.Targets; each must take a message before it may be deleted
-	Rules    *rules.Set // nil: every message goes to the targets' own folders
+	Targets  []string          // names in Fetcher.Targets; each must take a message before it may be deleted
+	Dedupe   map[string]Dedupe // by target; those not in it Recover
+	Rules    *rules.Set        // nil: every message goes to the targets' own folders
 }
 
 // Fetcher runs passes. Fill it in, then call Pass; the fields are not to be

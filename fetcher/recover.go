@@ -80,6 +80,9 @@ func (p *pass) search(ctx context.Context, at place, ds []state.Delivery, messag
 	if err := s.downErr(); err != nil {
 		return err
 	}
+	if p.job.Dedupe[at.target] == Off {
+		return p.recordFound(ctx, ds, messages, make([]targets.Found, len(ds)))
+	}
 	// Deliveries of other passes to this folder end first, and their UIDs are on
 	// disk, or their copies would pass for ours.
 	gate := p.f.gate(at.target, ds[0].Box)
