@@ -107,6 +107,7 @@ func (s *Server) Kill() {
 	if s.master != nil {
 		s.master.kill()
 		s.master = nil
+		s.ungreet()
 	}
 }
 
@@ -225,6 +226,28 @@ func (s *Server) stop() {
 	if s.master != nil {
 		s.master.stop()
 		s.master = nil
+		s.ungreet()
+	}
+}
+
+// ungreet waits until nobody listens any more: not only the master does, and
+// those it started die in their own time. A connection that is still taken ends
+// with the last of them.
+func (s *Server) ungreet() {
+	for _, port := range []int{s.POP3, s.POP3S, s.IMAP, s.IMAPS} {
+		for {
+			conn, err := net.Dial("tcp", s.Addr(port))
+			if err != nil {
+				break
+			}
+			conn.SetDeadline(time.Now().Add(30 * time.Second))
+			_, err = io.Copy(io.Discard, conn)
+			conn.Close()
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				s.t.Errorf("dovecot: port %d outlives the server", port)
+				return
+			}
+		}
 	}
 }
 
