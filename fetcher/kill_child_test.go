@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"syscall"
 	"time"
 
 	"popferry/fetcher/maildrop"
@@ -57,6 +58,10 @@ func (r *run) account() *Account {
 
 // pass does it. ready, if not nil, is called once the state is open.
 func (r *run) pass(ctx context.Context, ready func(*state.Store) error) (report Report, err error) {
+	// A process that another trial forks has our files until it execs, and with
+	// them the lock that we may just have given back.
+	syscall.ForkLock.RLock()
+	syscall.ForkLock.RUnlock() //nolint:staticcheck // to have waited is the point
 	st, err := state.Open(ctx, r.DB, state.Options{Now: func() time.Time { step("K0"); return r.Now }})
 	if err != nil {
 		return report, err

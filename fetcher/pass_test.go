@@ -21,7 +21,7 @@ import (
 	"popferry/testdata/corpus"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { childMain(); goleak.VerifyTestMain(m) }
 
 // world is a maildrop, a state and a target, and what happened to them.
 type world struct {
