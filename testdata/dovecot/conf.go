@@ -42,7 +42,7 @@ func Quota(rule string) Option {
 }
 
 // MaxMailSize limits a message to size, for example "100K". APPEND then says
-// NO [LIMIT].
+// NO [LIMIT]. It goes together with Quota; without that, there is room for much.
 func MaxMailSize(size string) Option {
 	return withQuota("quota_rule = *:storage=10G\n quota_max_mail_size = " + size)
 }

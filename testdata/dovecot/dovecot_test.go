@@ -165,6 +165,7 @@ func TestOptions(t *testing.T) {
 	}{
 		"Quota":        {dovecot.Quota("*:storage=1K"), []string{big}, []string{"b NO [OVERQUOTA]"}, nil},
 		"MaxMailSize":  {dovecot.MaxMailSize("1K"), []string{big}, []string{"b NO [LIMIT]"}, nil},
+		"both":         {dovecot.MaxMailSize("1M") + "\n" + dovecot.Quota("*:storage=1K"), []string{big}, []string{"b NO [OVERQUOTA]"}, nil},
 		"Hide":         {dovecot.Hide("LITERAL+", "MULTIAPPEND"), []string{"b CAPABILITY"}, []string{"UIDPLUS", "b OK"}, []string{"LITERAL+", "MULTIAPPEND"}},
 		"none":         {"", []string{"b CAPABILITY", `c LIST "" ""`}, []string{"LITERAL+", "MULTIAPPEND", `"/"`}, nil},
 		"DotSeparator": {dovecot.DotSeparator, []string{`b LIST "" ""`}, []string{`"."`}, nil},
