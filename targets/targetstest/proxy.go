@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,7 +24,7 @@ type End int
 const (
 	FIN   End = iota // an orderly end
 	RST              // a reset: what is under way is lost
-	Stall            // nothing more, and no end: until Close
+	Stall            // nothing more, and no end until the other side gives up
 )
 
 // Proxy passes connections on to a server and spoils some of them: the first
@@ -35,6 +36,11 @@ type Proxy struct {
 	How    End
 	Times  int
 	Delay  time.Duration // each way, without limiting the rate
+	// Pick, if it is set, decides about the n-th connection, from 1, in place of
+	// Way, After, How and Times. A negative after spares it.
+	Pick func(n int) (way Way, after int64, how End)
+
+	octets [2]atomic.Int64 // by Way
 
 	mu    sync.Mutex
 	ln    net.Listener
@@ -57,6 +63,9 @@ func (p *Proxy) Start() error {
 
 // Port is where it listens.
 func (p *Proxy) Port() int { return p.ln.Addr().(*net.TCPAddr).Port }
+
+// Octets is how many have gone a way so far.
+func (p *Proxy) Octets(w Way) int64 { return p.octets[w].Load() }
 
 // Close ends all connections and waits for their goroutines.
 func (p *Proxy) Close() error {
@@ -84,18 +93,19 @@ func (p *Proxy) accept() {
 		}
 		p.mu.Lock()
 		p.seen++
-		spoil := p.seen <= p.Times
+		n := p.seen
 		p.conns[client], p.conns[server] = true, true
 		p.mu.Unlock()
 		l := &lane{p: p, a: client, b: server}
-		limit := func(w Way) int64 {
-			if spoil && p.Way == w {
-				return p.After
-			}
-			return -1
+		way, after := p.Way, int64(-1)
+		if p.Pick != nil {
+			way, after, l.how = p.Pick(n)
+		} else if n <= p.Times {
+			after, l.how = p.After, p.How
 		}
-		p.wg.Go(func() { l.pass(server, client, limit(Up)) })
-		p.wg.Go(func() { l.pass(client, server, limit(Down)) })
+		limit := map[Way]int64{way: after, 1 - way: -1}
+		p.wg.Go(func() { l.pass(server, client, Up, limit[Up]) })
+		p.wg.Go(func() { l.pass(client, server, Down, limit[Down]) })
 	}
 }
 
@@ -103,13 +113,32 @@ func (p *Proxy) accept() {
 type lane struct {
 	p    *Proxy
 	a, b net.Conn
+	how  End
+}
+
+// counted counts what is written.
+type counted struct {
+	net.Conn
+	n *atomic.Int64
+}
+
+func (c counted) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite ends the way.
+func (c counted) CloseWrite() error {
+	return c.Conn.(interface{ CloseWrite() error }).CloseWrite()
 }
 
 // pass copies from one end to the other, limit octets if it is not negative.
-func (l *lane) pass(to, from net.Conn, limit int64) {
+func (l *lane) pass(to, from net.Conn, w Way, limit int64) {
 	if l.p.Delay > 0 {
 		to = newDelayed(to, l.p)
 	}
+	to = counted{to, &l.p.octets[w]}
 	if limit < 0 {
 		io.Copy(to, from)
 		if c, ok := to.(interface{ CloseWrite() error }); ok {
@@ -122,9 +151,9 @@ func (l *lane) pass(to, from net.Conn, limit int64) {
 		l.b.Close()
 		return
 	}
-	switch l.p.How {
+	switch l.how {
 	case Stall:
-		<-l.p.done
+		io.Copy(io.Discard, from)
 	case RST:
 		l.a.(*net.TCPConn).SetLinger(0)
 		l.b.(*net.TCPConn).SetLinger(0)
