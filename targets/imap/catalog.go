@@ -108,10 +108,11 @@ func (k *catalog) renewed(validity uint32) error {
 	return &targets.Error{Op: k.op, Err: fmt.Errorf("the folder was numbered anew: UIDVALIDITY was %d and is %d", k.validity, validity)}
 }
 
-// Take reads copies with w's Message-ID until one is found whose contents are
-// w's: first those of its size, then those of a size not far from it, because
-// some servers count line ends otherwise, or guess. Takes that wait at the same
-// time have their copies read together.
+// Take reads copies with w's Message-ID, or without one like w, until one is
+// found whose contents are w's: first those of its size, then those of a size
+// not far from it, because some servers count line ends otherwise, or guess.
+// Nothing is read twice, and Takes that wait at the same time have their copies
+// read together.
 func (k *catalog) Take(ctx context.Context, w targets.Wanted) (targets.Found, error) {
 	if w.Hash.IsZero() {
 		return targets.Found{}, nil
@@ -143,11 +144,7 @@ func (k *catalog) Take(ctx context.Context, w targets.Wanted) (targets.Found, er
 // pickLocked takes a copy of w, or returns what must be read to know whether
 // there is one; nil and nothing found says that there is none.
 func (k *catalog) pickLocked(w targets.Wanted) (targets.Found, *reading) {
-	near := []int64{sizeSlack}
-	if w.MessageID != "" { // else all copies without one are candidates
-		near = append(near, max(rewriteSlack, w.Size/rewriteShare))
-	}
-	for _, slack := range near {
+	for _, slack := range []int64{sizeSlack, max(rewriteSlack, w.Size/rewriteShare)} {
 		var unread []*line
 		lines := k.linesOf(w, slack)
 		for i := range lines {

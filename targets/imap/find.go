@@ -183,9 +183,7 @@ func (s *search) run(c *conn) error {
 	}
 	s.byID, s.bySize = map[string][]int{}, map[int64][]int{}
 	for i, w := range s.want {
-		if w.MessageID != "" {
-			s.byID[w.MessageID] = append(s.byID[w.MessageID], i)
-		}
+		s.byID[w.MessageID] = append(s.byID[w.MessageID], i)
 		for size := w.Size - sizeSlack; size <= w.Size+sizeSlack; size++ {
 			s.bySize[size] = append(s.bySize[size], i)
 		}

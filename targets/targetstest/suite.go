@@ -48,6 +48,11 @@ func (s Suite) Run(t *testing.T) {
 		{"find", testFind},
 		{"find twins", testTwins},
 		{"find before mark", testBeforeMark},
+		{"catalog", testCatalog},
+		{"catalog twins", testCatalogTwins},
+		{"catalog shared id", testCatalogShared},
+		{"catalog below and claimed", testCatalogBelow},
+		{"catalog empty", testCatalogEmpty},
 		{"closed", testClosed},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, s.New(t)) })
@@ -199,6 +204,7 @@ func Contents() map[string]string {
 		"body only":        "\r\nbody\r\n",
 		"no final newline": "Subject: x\r\n\r\nbody",
 		"NUL":              "Subject: x\r\n\r\na\x00b\r\n",
+		"bare LF":          "Subject: x\r\n\r\na\nb\nc\nd\n\ne\r\n",
 		"bare CR":          "Subject: x\r\n\r\na\rb\r\r\nc\r\n",
 		"8-bit":            "Subject: gr\xfc\xdfe\r\n\r\n\xff\xfe\x80\r\n",
 		"long line":        "Subject: x\r\n\r\n" + strings.Repeat("0123456789", 10_000) + "\r\n",
