@@ -1,6 +1,7 @@
 package imap_test
 
 import (
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"popferry/targets/endpoint"
 	"popferry/targets/imap"
 	"popferry/targets/targetstest"
+	"popferry/testdata/corpus"
 	"popferry/testdata/dovecot"
 )
 
@@ -100,7 +102,7 @@ func fakeSink(t *testing.T, caps string) targetstest.Sink {
 func TestSuite_memory(t *testing.T) {
 	for name, plus := range map[string]bool{"plus": true, "minus": false} {
 		t.Run(name, func(t *testing.T) {
-			targetstest.Suite{New: func(t *testing.T) targetstest.Sink {
+			targetstest.Suite{Without: []string{"refused", "full"}, New: func(t *testing.T) targetstest.Sink {
 				m := &targetstest.Memory{Plus: plus}
 				if err := m.Start(); err != nil {
 					t.Fatal(err)
@@ -130,7 +132,12 @@ func reader(t *testing.T, addr, user string) func(string) []targetstest.Stored {
 }
 
 func TestSuite_dovecot(t *testing.T) {
-	d := dovecot.Start(t, dovecot.MaxMailSize("4M"))
+	d := dovecot.Start(t, dovecot.MaxMailSize("4M"), dovecot.Quota("*:storage=40M"))
+	large := strings.Repeat("a line of a message that is too large for this server\r\n", 100_000)
+	filler, err := io.ReadAll(corpus.Large(42 << 20))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tls := range []endpoint.TLS{endpoint.Implicit, endpoint.StartTLS} {
 		t.Run(tls.String(), func(t *testing.T) {
 			targetstest.Suite{New: func(t *testing.T) targetstest.Sink {
@@ -143,7 +150,8 @@ func TestSuite_dovecot(t *testing.T) {
 					Target: open(t, config(port, func(c *imap.Config) {
 						c.TLS, c.CAFile, c.User = tls, d.CAFile, user
 					})),
-					Read:  reader(t, d.Addr(d.IMAP), user),
+					Read:   reader(t, d.Addr(d.IMAP), user),
+					Refuse: large, Full: func() { d.Put(user, "Old", filler) },
 					Flags: true, Date: true,
 				}
 			}}.Run(t)
