@@ -1,0 +1,191 @@
+package fetcher
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"popferry/fetcher/maildrop/maildroptest"
+	"popferry/fetcher/state"
+	"popferry/targets/targetstest"
+)
+
+// ambush is a place on the wire at which a server kills the pass that talks to
+// it: what lies between two steps of the engine.
+type ambush struct {
+	name string
+	pop  map[string]popShot // by command
+	imap imapShot
+	nth  int // APPEND
+}
+
+type (
+	popShot  func(s *scripted) maildroptest.Action
+	imapShot func(s *scripted) targetstest.Action
+)
+
+// shots at the POP3 server. Those that return what to say are fired before it is
+// said.
+var (
+	beforeReply popShot = func(s *scripted) maildroptest.Action { s.shoot(); return maildroptest.Action{} }
+	inBody      popShot = func(s *scripted) maildroptest.Action {
+		return maildroptest.Action{Reply: "+OK\r\nSubject: cut", Then: s.shoot}
+	}
+	afterReply    popShot = func(s *scripted) maildroptest.Action { return maildroptest.Action{Then: s.shoot} }
+	withoutEffect popShot = func(s *scripted) maildroptest.Action {
+		s.shoot()
+		return maildroptest.Action{NoCommit: true}
+	}
+)
+
+// shots at the IMAP server, when the line of an APPEND has come in.
+var (
+	nothingStored imapShot = func(s *scripted) targetstest.Action {
+		s.shoot()
+		return targetstest.Action{Cut: targetstest.CutBefore}
+	}
+	inLiteral imapShot = func(s *scripted) targetstest.Action {
+		s.shoot()
+		return targetstest.Action{Cut: targetstest.CutLiteral, Octets: 20}
+	}
+	whatCameStored imapShot = func(s *scripted) targetstest.Action { s.shoot(); return targetstest.Action{} }
+)
+
+func ambushes() (list []ambush) {
+	pop := func(name, cmd string, shot popShot) {
+		list = append(list, ambush{name: name + " " + cmd, pop: map[string]popShot{cmd: shot}})
+	}
+	for _, n := range []int{1, 3, 8} {
+		pop("K4", fmt.Sprintf("RETR %d", n), beforeReply)
+		pop("K5", fmt.Sprintf("RETR %d", n), inBody)
+		pop("K15", fmt.Sprintf("DELE %d", n), beforeReply)
+		pop("K15, answered,", fmt.Sprintf("DELE %d", n), afterReply)
+	}
+	pop("K17", "QUIT", beforeReply)
+	pop("K17, without effect,", "QUIT", withoutEffect)
+	pop("K18", "QUIT", afterReply)
+	for _, n := range []int{1, 2, 3, 5, 8} {
+		for name, shot := range map[string]imapShot{"K9": nothingStored, "K10": inLiteral, "K11": whatCameStored} {
+			list = append(list, ambush{name: fmt.Sprintf("%s APPEND %d", name, n), imap: shot, nth: n})
+		}
+	}
+	return list
+}
+
+// lay makes the servers of s wait for the pass, once.
+func (a ambush) lay(s *scripted, target int) *scripted {
+	var fired atomic.Bool
+	s.popHook = func(_ int, cmd string) maildroptest.Action {
+		if shot := a.pop[strings.ToUpper(cmd)]; shot != nil && fired.CompareAndSwap(false, true) {
+			return shot(s)
+		}
+		return maildroptest.Action{}
+	}
+	s.imapHook = func(i int, c targetstest.Command) targetstest.Action {
+		if a.imap != nil && i == target && c.Verb == "APPEND" && c.N == a.nth && fired.CompareAndSwap(false, true) {
+			return a.imap(s)
+		}
+		return targetstest.Action{}
+	}
+	return s
+}
+
+// TestKill_onTheWire kills a pass in the midst of commands.
+func TestKill_onTheWire(t *testing.T) {
+	type shot struct {
+		scene scene
+		at    ambush
+	}
+	var list []shot
+	for _, sc := range scenes {
+		for _, a := range ambushes() {
+			list = append(list, shot{sc, a})
+		}
+	}
+	if testing.Short() {
+		list = list[:len(list)/len(scenes)]
+	}
+	var sum tally
+	each(t, len(list), func(i int) {
+		sc, a := list[i].scene, list[i].at
+		sum.kill(a.lay(sc.trial(t, a.name), sc.targets-1).start(), 0)
+	})
+	sum.log(t, "on the wire")
+	if n := sum.kills.Load(); n < int64(len(list))/2 {
+		t.Errorf("only %d of %d were hit", n, len(list))
+	}
+}
+
+// TestKill_lateCommit kills a pass while its target is slow: the server stores
+// what it was sent when the next pass has already begun.
+func TestKill_lateCommit(t *testing.T) {
+	s := newScripted(t, "late commit", trialMail(), 1)
+	late := make(chan struct{})
+	var once sync.Once
+	s.imapHook = func(_ int, c targetstest.Command) (act targetstest.Action) {
+		if c.Verb == "APPEND" {
+			once.Do(func() {
+				s.shoot()
+				act.Late = late
+			})
+		}
+		return act
+	}
+	s.start()
+	defer s.close()
+	s.run.Settle = 1500 * time.Millisecond
+	if f := s.kill(0); !f.killed {
+		t.Fatalf("not killed: %s", f.out)
+	}
+	stored := len(s.boxes[0].Messages("INBOX"))
+	time.AfterFunc(s.run.Settle/10, func() { close(late) })
+	s.quiesce()
+	if n := len(s.boxes[0].Messages("INBOX")); stored != 0 || n != len(trialMail()) {
+		t.Errorf("%d stored before, %d in the end", stored, n)
+	}
+}
+
+// TestKill_twins kills a pass when one of two identical messages is stored and
+// the other is not, and nobody was told: the one copy must not pass for both.
+func TestKill_twins(t *testing.T) {
+	twin := trialMail()[1]
+	s := newScripted(t, "twins", []string{twin, twin}, 1)
+	defer s.close()
+	s.boxes[0].Caps = inLine
+	s.imapHook = func(_ int, c targetstest.Command) (act targetstest.Action) {
+		if c.Verb == "APPEND" && c.N == 1 {
+			s.awaitIntents(2)
+			s.shoot()
+			act.Cut = targetstest.CutStored
+		}
+		return act
+	}
+	s.start()
+	if f := s.kill(0); !f.killed {
+		t.Errorf("not killed: %s", f.out)
+	}
+	if n := len(s.boxes[0].Messages("INBOX")); n != 1 {
+		t.Errorf("%d stored when it was killed", n)
+	}
+	s.quiesce()
+}
+
+// awaitIntents waits until so many intents are on disk.
+func (s *scripted) awaitIntents(n int) {
+	for have := 0; have < n; {
+		have = 0
+		err := s.view(func(st *state.Store, live []int64) error {
+			ds, err := st.Deliveries(context.Background(), live...)
+			have = count(ds, func(d state.Delivery) bool { return d.Status == state.DeliveryIntent })
+			return err
+		})
+		if err != nil {
+			s.errorf("waiting for %d intents: %v", n, err)
+			return
+		}
+	}
+}
