@@ -17,7 +17,7 @@ import (
 // together; a longer message is read alone.
 const maxReadOctets = 8 << 20
 
-// catalog is what lay in a folder below a mark. A copy costs 24 octets, because
+// catalog is what lay in a folder below a mark. A copy costs 28 octets, because
 // of its Message-ID only a hash is kept: that two share one makes a candidate
 // too many, and what a candidate is its contents decide.
 type catalog struct {
@@ -28,7 +28,8 @@ type catalog struct {
 	seed     maphash.Seed
 
 	mu      sync.Mutex
-	lines   []line // by key, then size
+	lines   []line  // by key, then size
+	bySize  []int32 // indices of lines
 	read    map[uint32]targets.Hash
 	pending map[uint32]*reading // by the UIDs that are to be read
 	queue   []*reading
@@ -98,6 +99,11 @@ func (k *catalog) list(c *conn, last uint32, claimed func(uid uint32) bool) erro
 	slices.SortStableFunc(k.lines, func(a, b line) int {
 		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.size, b.size))
 	})
+	k.bySize = make([]int32, len(k.lines))
+	for i := range k.bySize {
+		k.bySize[i] = int32(i)
+	}
+	slices.SortFunc(k.bySize, func(i, j int32) int { return cmp.Compare(k.lines[i].size, k.lines[j].size) })
 	return err
 }
 
@@ -144,11 +150,9 @@ func (k *catalog) Take(ctx context.Context, w targets.Wanted) (targets.Found, er
 // pickLocked takes a copy of w, or returns what must be read to know whether
 // there is one; nil and nothing found says that there is none.
 func (k *catalog) pickLocked(w targets.Wanted) (targets.Found, *reading) {
-	for _, slack := range []int64{sizeSlack, max(rewriteSlack, w.Size/rewriteShare)} {
+	for tier := range 3 {
 		var unread []*line
-		lines := k.linesOf(w, slack)
-		for i := range lines {
-			l := &lines[i]
+		for _, l := range k.candidates(w, tier) {
 			if l.out {
 				continue
 			}
@@ -168,9 +172,25 @@ func (k *catalog) pickLocked(w targets.Wanted) (targets.Found, *reading) {
 	return targets.Found{}, nil
 }
 
-// linesOf returns the copies with w's Message-ID whose size is not more than
-// slack away from w's.
-func (k *catalog) linesOf(w targets.Wanted, slack int64) []line {
+// candidates returns copies that may be one of w, the likeliest in tier 0.
+func (k *catalog) candidates(w targets.Wanted, tier int) (list []*line) {
+	slack := int64(sizeSlack)
+	switch {
+	case tier == 1:
+		slack = max(rewriteSlack, w.Size/rewriteShare)
+	case tier == 2 && w.MessageID != "":
+		return nil
+	case tier == 2:
+		// The server may see a Message-ID where we gave up looking.
+		at := func(size int64) int {
+			i, _ := slices.BinarySearchFunc(k.bySize, size, func(i int32, size int64) int { return cmp.Compare(k.lines[i].size, size) })
+			return i
+		}
+		for _, i := range k.bySize[at(w.Size-slack):at(w.Size+slack+1)] {
+			list = append(list, &k.lines[i])
+		}
+		return list
+	}
 	key := k.key(w.MessageID)
 	at := func(size int64) int {
 		i, _ := slices.BinarySearchFunc(k.lines, size, func(l line, size int64) int {
@@ -178,7 +198,10 @@ func (k *catalog) linesOf(w targets.Wanted, slack int64) []line {
 		})
 		return i
 	}
-	return k.lines[at(w.Size-slack):at(w.Size+slack+1)]
+	for i, end := at(w.Size-slack), at(w.Size+slack+1); i < end; i++ {
+		list = append(list, &k.lines[i])
+	}
+	return list
 }
 
 // readLocked has copies read, or waits for those that are being read.

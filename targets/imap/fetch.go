@@ -72,29 +72,56 @@ var messageIDOnly = &imap.FetchItemBodySection{
 	Specifier: imap.PartSpecifierHeader, HeaderFields: []string{"Message-ID"}, Peek: true,
 }
 
+// messages calls each for the messages that a FETCH brings, as they arrive.
+func (c *conn) messages(which imap.UIDSet, what *imap.FetchOptions, each func(*imapclient.FetchMessageData) error) error {
+	cmd := c.client.Fetch(which, what)
+	for msg := cmd.Next(); msg != nil; msg = cmd.Next() {
+		if err := each(msg); err != nil {
+			// Half a literal is left. go-imap's reader goes on behind it, and
+			// whoever asked cmd for more would read beside it.
+			c.fail(err)
+			return err
+		}
+	}
+	return cmd.Close()
+}
+
+// copyLiteral writes what a FETCH item carries to w, all of it or none.
+func copyLiteral(w io.Writer, item imapclient.FetchItemDataBodySection) (ok bool, _ error) {
+	if item.Literal == nil { // NIL: the server has nothing to show
+		return false, nil
+	}
+	n, err := io.Copy(w, item.Literal)
+	if err == nil && n != item.Literal.Size() {
+		err = io.ErrUnexpectedEOF
+	}
+	return true, err
+}
+
 // overview calls each for every message of a range, as they arrive: its UID,
 // what the server says of its size, and its Message-ID.
 func (c *conn) overview(which imap.UIDRange, each func(uid uint32, size int64, id string)) error {
-	cmd := c.client.Fetch(imap.UIDSet{which}, &imap.FetchOptions{
+	var field bytes.Buffer
+	return c.messages(imap.UIDSet{which}, &imap.FetchOptions{
 		UID: true, RFC822Size: true, BodySection: []*imap.FetchItemBodySection{messageIDOnly},
+	}, func(msg *imapclient.FetchMessageData) error {
+		uid, size := uint32(0), int64(0)
+		field.Reset()
+		for item := msg.Next(); item != nil; item = msg.Next() {
+			switch item := item.(type) {
+			case imapclient.FetchItemDataUID:
+				uid = uint32(item.UID)
+			case imapclient.FetchItemDataRFC822Size:
+				size = item.Size
+			case imapclient.FetchItemDataBodySection:
+				if _, err := copyLiteral(&field, item); err != nil {
+					return err
+				}
+			}
+		}
+		each(uid, size, messageIDOf(field.Bytes()))
+		return nil
 	})
-	for {
-		msg := cmd.Next()
-		if msg == nil {
-			return cmd.Close()
-		}
-		data, err := msg.Collect()
-		if err != nil {
-			c.fail(err) // half a literal is left
-			cmd.Close()
-			return err
-		}
-		id := ""
-		if len(data.BodySection) > 0 {
-			id = messageIDOf(data.BodySection[0].Bytes)
-		}
-		each(uint32(data.UID), data.RFC822Size, id)
-	}
 }
 
 // messageIDOf returns the id of the first field of a header that has only
@@ -150,24 +177,17 @@ func (c *conn) digests(uids []uint32, longest int64, each func(uid uint32, d dig
 		for _, u := range part {
 			set.AddNum(imap.UID(u))
 		}
-		cmd := c.client.Fetch(set, &imap.FetchOptions{
+		err := c.messages(set, &imap.FetchOptions{
 			UID: true, BodySection: []*imap.FetchItemBodySection{{Peek: true}},
-		})
-		for msg := cmd.Next(); msg != nil; msg = cmd.Next() {
-			if err := readMessage(msg, each); err != nil {
-				c.fail(err) // half a literal is left
-				cmd.Close()
-				return err
-			}
-		}
-		if err := cmd.Close(); err != nil {
+		}, func(msg *imapclient.FetchMessageData) error { return digestOf(msg, each) })
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func readMessage(msg *imapclient.FetchMessageData, each func(uint32, digest)) error {
+func digestOf(msg *imapclient.FetchMessageData, each func(uint32, digest)) error {
 	uid := uint32(0)
 	var d digest
 	for item := msg.Next(); item != nil; item = msg.Next() {
@@ -175,23 +195,19 @@ func readMessage(msg *imapclient.FetchMessageData, each func(uint32, digest)) er
 		case imapclient.FetchItemDataUID:
 			uid = uint32(item.UID)
 		case imapclient.FetchItemDataBodySection:
-			if item.Literal == nil {
-				continue
-			}
 			var canon targets.Canon
 			var header headerBuffer
-			n, err := io.Copy(io.MultiWriter(&canon, &header), item.Literal)
+			ok, err := copyLiteral(io.MultiWriter(&canon, &header), item)
 			if err != nil {
 				return err
 			}
-			if n != item.Literal.Size() {
-				return io.ErrUnexpectedEOF
+			if ok {
+				d.hash, _ = canon.Sum()
+				d.stable = targets.StableHash(header.b)
 			}
-			d.hash, _ = canon.Sum()
-			d.stable = targets.StableHash(header.b, 0)
 		}
 	}
-	if !d.hash.IsZero() { // else something that was not asked for: new flags
+	if !d.hash.IsZero() {
 		each(uid, d)
 	}
 	return nil

@@ -138,7 +138,7 @@ func (c *conn) untagged(line []byte) error {
 		return c.status(kind, line)
 	}
 	c.mu.Lock()
-	pass := c.foreign > 0 && wanted(kind, num, c.select_)
+	pass := c.foreign > 0 && wanted(kind, num, c.select_) && (kind != "FETCH" || hasBody(line))
 	c.mu.Unlock()
 	size := int64(0)
 	for {
@@ -221,6 +221,14 @@ func wanted(kind string, num, selecting bool) bool {
 	}
 	return false
 }
+
+// hasBody tells whether a FETCH response has what we ask for. go-imap takes the
+// first response about a message for the answer, and that may be new flags.
+func hasBody(line []byte) bool {
+	return bytes.Contains(line, bodyItem) || bytes.Contains(bytes.ToUpper(line), bodyItem)
+}
+
+var bodyItem = []byte("BODY[")
 
 // readLine returns the next line with its end, valid until the next call.
 func (c *conn) readLine() ([]byte, error) {

@@ -1,6 +1,9 @@
 package targetstest
 
-import "sort"
+import (
+	"slices"
+	"sort"
+)
 
 // Messages returns what a folder has, nil if it is not there.
 func (s *IMAP) Messages(folder string) []Stored {
@@ -21,6 +24,14 @@ func (s *IMAP) Put(folder string, m Stored) uint32 {
 		f = s.makeLocked(folder)
 	}
 	return f.add(m)
+}
+
+// Expunge removes a message as another client would.
+func (s *IMAP) Expunge(folder string, uid uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.folders[folder]
+	f.messages = slices.DeleteFunc(f.messages, func(m Stored) bool { return m.UID == uid })
 }
 
 // Folders returns the names of all folders; Subscribed those subscribed to.
@@ -58,6 +69,13 @@ func (s *IMAP) Renew(folder string) {
 	for _, m := range old {
 		f.add(m)
 	}
+}
+
+// SetUIDNext makes the next message that a folder gets lie at uid.
+func (s *IMAP) SetUIDNext(folder string, uid uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.folders[folder].next = uid
 }
 
 // Count returns how often a verb was seen; "" counts connections.
