@@ -58,7 +58,7 @@ func (p *pass) open(it item, b *body, recorded []state.Delivery) *letter {
 		CanonSize: b.canon,
 		Octets:    b.octets,
 		MessageID: l.message.MessageID,
-		Stable:    targets.StableHash(b.head, 0),
+		Stable:    targets.StableHash(b.head),
 	}
 	if len(recorded) > 0 {
 		for _, d := range recorded {

@@ -59,7 +59,7 @@ var errNoUIDL = errors.New("the server has neither UIDL nor TOP, so popferry cou
 // stableOf identifies a message by the header that TOP returned.
 func stableOf(inc maildrop.Incoming) (targets.Hash, error) {
 	head, err := io.ReadAll(io.LimitReader(inc.Body, headerMax))
-	return targets.StableHash(headerOf(head), 0), err
+	return targets.StableHash(headerOf(head)), err
 }
 
 // check settles what the plan could not: whether messages whose size changed are

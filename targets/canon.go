@@ -7,9 +7,6 @@ import (
 	"encoding/hex"
 	"hash"
 	"io"
-	"sort"
-	"strconv"
-	"strings"
 )
 
 // Hash is a SHA-256 digest. The zero Hash means "not known".
@@ -181,82 +178,116 @@ func CanonOf(r io.Reader) (Hash, int64, error) {
 	return h, n, nil
 }
 
-// stableFields are the header fields that servers leave alone. Status,
-// X-Status, X-UID, X-UIDL, X-Keywords, Content-Length, Lines and X-Mozilla-*
-// are rewritten between logins and never count.
-var stableFields = map[string]bool{
-	"message-id": true, "date": true, "from": true, "to": true,
-	"cc": true, "subject": true, "received": true,
-}
+// stableFields are the header fields that servers leave alone, in the order in
+// which they are hashed. Status, X-Status, X-UID, X-UIDL, X-Keywords,
+// Content-Length, Lines and X-Mozilla-* are rewritten between logins and never
+// count.
+var stableFields = [...]string{"cc", "date", "from", "message-id", "received", "subject", "to"}
 
 // StableHash identifies a message by the fields of its header that no server
 // rewrites (Message-ID, Date, From, To, Cc, Subject, every Received; unfolded,
-// blanks squeezed) and by size. Pass what LIST said as size to fingerprint a
-// message on a maildrop, 0 to compare headers alone. header may be followed by
-// a body, which is not looked at; lines end in LF or CRLF.
-func StableHash(header []byte, size int64) Hash {
-	var fields []string
+// blanks squeezed). header may be followed by a body, which is not looked at;
+// lines end in LF or CRLF.
+func StableHash(header []byte) Hash {
+	var fields [len(stableFields)][][]byte
 	rest := bytes.TrimPrefix(header, []byte("\xef\xbb\xbf"))
-	var field []byte // our own copy, grown line by line, or folding costs squared time
-	flush := func() {
-		if name, ok := stableName(field); ok {
-			fields = append(fields, name+":"+squeeze(field[len(name)+1:]))
+	for len(rest) > 0 && rest[0] != '\n' && !bytes.HasPrefix(rest, crlf) {
+		n := fieldEnd(rest)
+		if i := stableField(rest[:n]); i >= 0 {
+			fields[i] = append(fields[i], rest[len(stableFields[i])+1:n])
 		}
-		field = field[:0]
+		rest = rest[n:]
 	}
-	for len(rest) > 0 {
-		line := rest
-		if i := bytes.IndexByte(rest, '\n'); i >= 0 {
-			line, rest = rest[:i], rest[i+1:]
-		} else {
-			rest = nil
-		}
-		line = bytes.TrimRight(line, "\r")
-		if len(line) == 0 {
-			break
-		}
-		if line[0] != ' ' && line[0] != '\t' {
-			flush()
-		}
-		field = append(append(field, ' '), line...)
-		if len(field) == len(line)+1 { // a first line has no blank before it
-			field = append(field[:0], line...)
+	sq := squeezer{h: sha256.New()}
+	for i, name := range stableFields {
+		// In the order of the header: that of the Received fields is part of them.
+		for _, value := range fields[i] {
+			sq.field(name, value)
 		}
 	}
-	flush()
-	// Sorted by name only: the order of the Received fields is part of them.
-	sort.SliceStable(fields, func(i, j int) bool {
-		a, _, _ := strings.Cut(fields[i], ":")
-		b, _, _ := strings.Cut(fields[j], ":")
-		return a < b
-	})
-	h := sha256.New()
-	for _, f := range fields {
-		io.WriteString(h, f)
-		h.Write([]byte{'\n'})
-	}
-	io.WriteString(h, strconv.FormatInt(size, 10))
+	sq.h.Write(sq.buf[:sq.n])
 	var sum Hash
-	h.Sum(sum[:0])
+	sq.h.Sum(sum[:0])
 	return sum
 }
 
-// stableName returns the lower-cased name of a field that counts.
-func stableName(field []byte) (string, bool) {
-	i := bytes.IndexByte(field, ':')
-	if i <= 0 || i > len("message-id") {
-		return "", false
+// fieldEnd returns the length of the first field of b with its continuation
+// lines.
+func fieldEnd(b []byte) int {
+	n := 0
+	for {
+		i := bytes.IndexByte(b[n:], '\n')
+		if i < 0 {
+			return len(b)
+		}
+		n += i + 1
+		if n == len(b) || b[n] != ' ' && b[n] != '\t' {
+			return n
+		}
 	}
-	name := strings.ToLower(string(field[:i]))
-	return name, stableFields[name]
 }
 
-// squeeze folds every run of white space into one blank, so that a server that
-// refolds a header does not change the fingerprint. NUL reads as 0x80, as in
-// the canonical form.
-func squeeze(b []byte) string {
-	b = bytes.ReplaceAll(b, []byte{0}, nulStandIn)
-	return string(bytes.Join(bytes.FieldsFunc(b, func(r rune) bool {
-		return r == ' ' || r == '\t' || r == '\r'
-	}), []byte{' '}))
+// stableField returns which of stableFields a field is, -1 if none.
+func stableField(field []byte) int {
+	for i, name := range stableFields {
+		if len(field) > len(name) && field[len(name)] == ':' && equalFold(field[:len(name)], name) {
+			return i
+		}
+	}
+	return -1
+}
+
+// equalFold compares b with name, which is in lower case, and allocates
+// nothing.
+func equalFold(b []byte, name string) bool {
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != name[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// squeezer hashes fields with every run of white space made one blank, so that a
+// server that refolds a header does not change the hash. NUL reads as 0x80, as
+// in the canonical form.
+type squeezer struct {
+	h   hash.Hash
+	n   int
+	buf [512]byte
+}
+
+func (s *squeezer) put(c byte) {
+	if s.n == len(s.buf) {
+		s.h.Write(s.buf[:])
+		s.n = 0
+	}
+	s.buf[s.n] = c
+	s.n++
+}
+
+func (s *squeezer) field(name string, value []byte) {
+	for i := range len(name) {
+		s.put(name[i])
+	}
+	s.put(':')
+	blank, begun := false, false
+	for _, c := range value {
+		switch c {
+		case ' ', '\t', '\r', '\n':
+			blank = begun
+			continue
+		case 0:
+			c = nulStandIn[0]
+		}
+		if blank {
+			s.put(' ')
+		}
+		s.put(c)
+		blank, begun = false, true
+	}
+	s.put('\n')
 }

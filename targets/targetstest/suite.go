@@ -84,7 +84,7 @@ func WantedOf(raw string) targets.Wanted {
 	h, n, _ := targets.CanonOf(strings.NewReader(raw))
 	return targets.Wanted{
 		Hash: h, Size: n, MessageID: Message(raw).MessageID,
-		Stable: targets.StableHash([]byte(raw), 0),
+		Stable: targets.StableHash([]byte(raw)),
 	}
 }
 
