@@ -3,6 +3,7 @@ package fetcher_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -191,6 +192,39 @@ func (r *rig) dates() {
 	}
 	if byDate == 0 {
 		r.t.Error("no message has a date")
+	}
+}
+
+// The state is lost, once altogether and once more in the middle of the pass
+// that makes up for it: nothing comes twice, and messages that share a
+// Message-ID with others all come.
+func TestDovecot_lostState(t *testing.T) {
+	r := newRig(t)
+	messages := all(t)
+	half := len(messages) / 2
+	r.server.Put("src", "INBOX", messages[:half]...)
+	r.pass()
+	r.loseState()
+	r.server.Put("src", "INBOX", messages[half:]...)
+	r.account.Limits.Messages = half + half/2
+	if report := r.pass(); report.Delivered != half+half/2 || report.Duplicate != half {
+		t.Errorf("%+v", report)
+	}
+	r.loseState()
+	r.account.Limits.Messages = 0
+	if report := r.pass(); report.Delivered != len(messages) || report.Duplicate != half+half/2 {
+		t.Errorf("%+v", report)
+	}
+	r.same(r.stored("INBOX"), count(messages))
+}
+
+// loseState removes the state with everything beside it.
+func (r *rig) loseState() {
+	r.t.Helper()
+	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
+		if err := os.Remove(r.db + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			r.t.Fatal(err)
+		}
 	}
 }
 
