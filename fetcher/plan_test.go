@@ -61,7 +61,7 @@ func listing(uidls ...string) maildrop.Listing {
 	return l
 }
 
-func row(id int64, uidl string, st state.Status, firstSeen time.Time) *state.Message {
+func known(id int64, uidl string, st state.Status, firstSeen time.Time) *state.Message {
 	return &state.Message{ID: id, UIDL: uidl, Size: 100, Status: st, FirstSeen: firstSeen}
 }
 
@@ -70,15 +70,15 @@ func TestPlan(t *testing.T) {
 	month := Keep{For: 30 * day}
 	var many []*state.Message
 	for i := range 20 {
-		many = append(many, row(int64(i+1), fmt.Sprintf("m%02d", i), state.StatusSafe, ago(day)))
+		many = append(many, known(int64(i+1), fmt.Sprintf("m%02d", i), state.StatusSafe, ago(day)))
 	}
 	quarantined := func(next time.Time) *state.Message {
-		m := row(1, "a", state.StatusQuarantined, ago(day))
+		m := known(1, "a", state.StatusQuarantined, ago(day))
 		m.NextTry = next
 		return m
 	}
 	absent := func(since time.Time) *state.Message {
-		m := row(1, "a", state.StatusSafe, ago(day))
+		m := known(1, "a", state.StatusSafe, ago(day))
 		m.AbsentSince = since
 		return m
 	}
@@ -90,52 +90,52 @@ func TestPlan(t *testing.T) {
 		{"everything new", question{listing: listing("a", "b"), keep: keepAll}, "fresh:a#1:b#2 fetch:a#1:b#2"},
 		{
 			"nothing new",
-			question{listing: listing("a"), known: []*state.Message{row(1, "a", state.StatusSafe, ago(99*day))}, keep: keepAll},
+			question{listing: listing("a"), known: []*state.Message{known(1, "a", state.StatusSafe, ago(99*day))}, keep: keepAll},
 			"",
 		},
 		{
 			"kept for 30 days",
-			question{listing: listing("a", "b"), keep: month, known: []*state.Message{row(1, "a", state.StatusSafe, ago(30*day)), row(2, "b", state.StatusSafe, ago(30*day-time.Second))}},
+			question{listing: listing("a", "b"), keep: month, known: []*state.Message{known(1, "a", state.StatusSafe, ago(30*day)), known(2, "b", state.StatusSafe, ago(30*day-time.Second))}},
 			"expired:a#1",
 		},
 		{
 			"what no target has is never deleted",
 			question{listing: listing("a", "b", "c", "d", "e"), keep: Keep{}, known: []*state.Message{
-				row(1, "a", state.StatusNew, ago(99*day)), row(2, "b", state.StatusRouted, ago(99*day)), row(3, "c", state.StatusHeld, ago(99*day)),
-				row(4, "d", state.StatusMarked, ago(99*day)), row(5, "e", state.StatusDropped, ago(99*day)),
+				known(1, "a", state.StatusNew, ago(99*day)), known(2, "b", state.StatusRouted, ago(99*day)), known(3, "c", state.StatusHeld, ago(99*day)),
+				known(4, "d", state.StatusMarked, ago(99*day)), known(5, "e", state.StatusDropped, ago(99*day)),
 			}},
 			"fetch:a#1:b#2 expired:e#5 held=1",
 		},
 		{
 			"delete at once what was delivered before",
-			question{listing: listing("a"), keep: Keep{}, known: []*state.Message{row(1, "a", state.StatusSafe, noon)}},
+			question{listing: listing("a"), keep: Keep{}, known: []*state.Message{known(1, "a", state.StatusSafe, noon)}},
 			"expired:a#1",
 		},
 		{
 			"a clock that cannot be trusted deletes nothing",
-			question{listing: listing("a"), keep: month, noExpiry: true, known: []*state.Message{row(1, "a", state.StatusSafe, ago(99*day))}},
+			question{listing: listing("a"), keep: month, noExpiry: true, known: []*state.Message{known(1, "a", state.StatusSafe, ago(99*day))}},
 			"",
 		},
 		{
 			"an uncertain delivery is left alone",
-			question{listing: listing("a"), keep: keepAll, uncertain: map[int64]bool{1: true}, known: []*state.Message{row(1, "a", state.StatusRouted, ago(day))}},
+			question{listing: listing("a"), keep: keepAll, uncertain: map[int64]bool{1: true}, known: []*state.Message{known(1, "a", state.StatusRouted, ago(day))}},
 			"",
 		},
 		{
 			"what failed in this pass waits for the next",
-			question{listing: listing("a"), keep: keepAll, tried: map[int64]bool{1: true}, known: []*state.Message{row(1, "a", state.StatusNew, ago(day))}},
+			question{listing: listing("a"), keep: keepAll, tried: map[int64]bool{1: true}, known: []*state.Message{known(1, "a", state.StatusNew, ago(day))}},
 			"",
 		},
 		{"held until its time", question{listing: listing("a"), keep: keepAll, known: []*state.Message{quarantined(noon.Add(1))}}, "held=1"},
 		{"held, and its time has come", question{listing: listing("a"), keep: keepAll, known: []*state.Message{quarantined(noon)}}, "fetch:a#1"},
 		{
 			"one UIDL for two messages",
-			question{listing: listing("a", "a", "b"), keep: keepAll, known: []*state.Message{row(1, "a", state.StatusSafe, ago(day))}},
+			question{listing: listing("a", "a", "b"), keep: keepAll, known: []*state.Message{known(1, "a", state.StatusSafe, ago(day))}},
 			"fresh:a#2:b#3 fetch:a#2:b#3",
 		},
 		{
 			"missing for the first time",
-			question{listing: listing("b"), keep: keepAll, known: []*state.Message{row(1, "a", state.StatusSafe, ago(day)), row(2, "b", state.StatusSafe, ago(day))}},
+			question{listing: listing("b"), keep: keepAll, known: []*state.Message{known(1, "a", state.StatusSafe, ago(day)), known(2, "b", state.StatusSafe, ago(day))}},
 			"absent[1]",
 		},
 		{"missing for a day", question{listing: listing(), keep: keepAll, known: []*state.Message{absent(ago(day))}}, "gone[1]"},
