@@ -163,6 +163,9 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 	if err != nil {
 		return finished, err
 	}
+	if !known.Account.FirstPassDone {
+		defer p.greet(ctx)()
+	}
 	conn, err := maildrop.Dial(ctx, &p.account.Maildrop, p.log)
 	if err != nil {
 		return finished, err
@@ -171,6 +174,9 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 	pl, err := p.list(ctx, conn, known, pending)
 	if err != nil {
 		return finished, err
+	}
+	if known.Account.FirstPassDone && len(pl.fetch) > 0 {
+		defer p.greet(ctx)()
 	}
 	p.unsure = len(pending) // what is not known yet counts as failed if the pass ends here
 	// From here on the end of ctx stops new work only: what is in hand is
@@ -210,6 +216,23 @@ func (p *pass) remember(ctx context.Context) (known *state.Known, pending map[in
 		known, err = p.f.State.Known(ctx, p.source)
 	}
 	return known, pending, err
+}
+
+// greet connects to the targets while the maildrop is being read: logging in is
+// five round trips to each. What goes wrong here is told by the first delivery.
+// The function returned must be called; it ends what has not ended by then.
+func (p *pass) greet(ctx context.Context) (done func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	for _, s := range p.sinks {
+		if s.finder != nil {
+			wg.Go(func() { _, _ = s.finder.Mark(ctx, "") })
+		}
+	}
+	return func() {
+		cancel()
+		wg.Wait()
+	}
 }
 
 // put commits changes. A failure of the store ends the pass: nothing may be
