@@ -59,12 +59,12 @@ func measure(t *testing.T, at side) (octets, login [2]int64) {
 	defer s.close()
 	defer p.Close()
 	now := func() [2]int64 { return [2]int64{p.Octets(targetstest.Up), p.Octets(targetstest.Down)} }
-	s.popHook = func(_ int, cmd string) maildroptest.Action {
+	s.hook(func(_ int, cmd string) maildroptest.Action {
 		if cmd == "STAT" {
 			login = now()
 		}
 		return maildroptest.Action{}
-	}
+	}, nil)
 	if r, err := s.pass(); err != nil || r.Deleted != 3 {
 		t.Fatalf("undisturbed: %v, %+v", err, r)
 	}

@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"syscall"
+	"runtime"
 	"time"
 
 	"popferry/fetcher/maildrop"
@@ -58,11 +58,7 @@ func (r *run) account() *Account {
 
 // pass does it. ready, if not nil, is called once the state is open.
 func (r *run) pass(ctx context.Context, ready func(*state.Store) error) (report Report, err error) {
-	// A process that another trial forks has our files until it execs, and with
-	// them the lock that we may just have given back.
-	syscall.ForkLock.RLock()
-	syscall.ForkLock.RUnlock() //nolint:staticcheck // to have waited is the point
-	st, err := state.Open(ctx, r.DB, state.Options{Now: func() time.Time { step("K0"); return r.Now }})
+	st, err := r.open(ctx)
 	if err != nil {
 		return report, err
 	}
@@ -92,6 +88,20 @@ func (r *run) pass(ctx context.Context, ready func(*state.Store) error) (report 
 		job.Targets = append(job.Targets, targetName(i))
 	}
 	return f.Pass(ctx, job, account)
+}
+
+// open opens the state.
+func (r *run) open(ctx context.Context) (*state.Store, error) {
+	for {
+		st, err := state.Open(ctx, r.DB, state.Options{Now: func() time.Time { step("K0"); return r.Now }})
+		// A process that another trial starts has our files until it execs, and
+		// with them a lock that we have given back already.
+		locked, ok := errors.AsType[*state.Error](err)
+		if !ok || locked.Code != state.CodeLocked || locked.PID != os.Getpid() {
+			return st, err
+		}
+		runtime.Gosched()
+	}
 }
 
 // watchWAL makes a step of the moment in Close at which the write-ahead log has

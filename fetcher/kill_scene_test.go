@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,9 @@ type scene struct {
 	keep    Keep
 	targets int
 	caps    string // of the IMAP servers
+	// later tells that the account had a whole pass before. A first pass compares
+	// with what lies in the target, and so forgives more.
+	later bool
 }
 
 const (
@@ -36,18 +40,36 @@ const (
 )
 
 var scenes = []scene{
-	{"keep", Keep{Forever: true}, 1, ""},
-	{"delete", Keep{}, 1, inLine},
-	{"delete, no UIDPLUS", Keep{}, 1, noUIDs},
-	{"keep, two targets", Keep{Forever: true}, 2, oneByOne},
-	{"delete, two targets", Keep{}, 2, ""},
+	{"keep, first pass", Keep{Forever: true}, 1, inLine, false},
+	{"keep", Keep{Forever: true}, 1, "", true},
+	{"delete", Keep{}, 1, inLine, true},
+	{"delete, no UIDPLUS", Keep{}, 1, noUIDs, true},
+	{"keep, two targets", Keep{Forever: true}, 2, oneByOne, true},
+	{"delete, two targets", Keep{}, 2, "", true},
+	{"delete, two targets, first pass", Keep{}, 2, "", false},
 }
 
+// trial makes a world with its servers running.
 func (sc scene) trial(t *testing.T, what string) *scripted {
-	s := newScripted(t, sc.name+": "+what, trialMail(), sc.targets)
+	mail := trialMail()
+	first := mail
+	if sc.later {
+		first = mail[:2]
+	}
+	s := newScripted(t, sc.name+": "+what, first, sc.targets)
 	s.run.Keep = sc.keep
 	for _, b := range s.boxes {
 		b.Caps = sc.caps
+	}
+	s.start()
+	if sc.later {
+		if r, err := s.pass(); err != nil || r.Delivered != len(first) {
+			s.errorf("first pass: %v, %+v", err, r)
+		}
+		// One of them is like one that has been delivered already.
+		for i, raw := range mail[1:] {
+			s.add(fmt.Sprintf("v%04d", i), raw)
+		}
 	}
 	return s
 }

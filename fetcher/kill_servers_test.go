@@ -22,17 +22,29 @@ type scripted struct {
 	pop   *maildroptest.Server
 	boxes []*targetstest.IMAP
 
-	// popHook and imapHook come after the watching; nil is a good server.
-	popHook  func(session int, cmd string) maildroptest.Action
-	imapHook func(target int, c targetstest.Command) targetstest.Action
 	// careless leaves out the look at the state, which costs more than a pass.
 	careless bool
 
-	mu     sync.Mutex
-	lists  map[int][]maildroptest.Message // what each session was shown
-	marked map[int]map[targets.Hash]int   // what each session has deleted
-	verbs  map[string]int
-	hashes map[*byte]targets.Hash
+	mu       sync.Mutex
+	popHook  popHook
+	imapHook imapHook
+	lists    map[int][]maildroptest.Message // what each session was shown
+	marked   map[int]map[targets.Hash]int   // what each session has deleted
+	verbs    map[string]int
+	hashes   map[*byte]targets.Hash
+}
+
+// popHook and imapHook come after the watching; nil is a good server.
+type (
+	popHook  func(session int, cmd string) maildroptest.Action
+	imapHook func(target int, c targetstest.Command) targetstest.Action
+)
+
+// hook sets them, at any time.
+func (s *scripted) hook(pop popHook, imap imapHook) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.popHook, s.imapHook = pop, imap
 }
 
 // newScripted fills a maildrop. start starts the servers; what they are like is
@@ -51,10 +63,13 @@ func newScripted(t *testing.T, name string, mail []string, boxes int) *scripted 
 	for i := range boxes {
 		s.boxes = append(s.boxes, &targetstest.IMAP{
 			Hook: func(c targetstest.Command) targetstest.Action {
-				if s.imapHook == nil {
+				s.mu.Lock()
+				hook := s.imapHook
+				s.mu.Unlock()
+				if hook == nil {
 					return targetstest.Action{}
 				}
-				return s.imapHook(i, c)
+				return hook(i, c)
 			},
 			Reject: func(body []byte) string { s.arrives(i, body); return "" },
 		})
@@ -144,14 +159,15 @@ func (s *scripted) command(session int, cmd string) maildroptest.Action {
 	if verb == "UIDL" && s.lists[session] == nil {
 		s.lists[session], s.marked[session] = s.pop.Messages("jane"), map[targets.Hash]int{}
 	}
+	hook := s.popHook
 	s.mu.Unlock()
 	if verb == "DELE" {
 		s.deletes(session, arg)
 	}
-	if s.popHook == nil {
+	if hook == nil {
 		return maildroptest.Action{}
 	}
-	return s.popHook(session, cmd)
+	return hook(session, cmd)
 }
 
 // deletes demands that a message about to be deleted is at every target, once

@@ -18,7 +18,7 @@ var (
 
 // steps is how many steps an undisturbed pass has.
 func (sc scene) steps(t *testing.T) int {
-	s := sc.trial(t, "undisturbed").start()
+	s := sc.trial(t, "undisturbed")
 	defer s.close()
 	f := s.kill(1 << 30)
 	s.quiesce()
@@ -32,7 +32,7 @@ func TestKill_everyStep(t *testing.T) {
 	for _, sc := range scenes {
 		n := sc.steps(t)
 		each(t, n, func(i int) {
-			sum.kill(sc.trial(t, fmt.Sprintf("step %d", i+1)).start(), i+1)
+			sum.kill(sc.trial(t, fmt.Sprintf("step %d", i+1)), i+1)
 		})
 	}
 	sum.log(t, "every step")
@@ -62,7 +62,7 @@ func TestKill_combined(t *testing.T) {
 		var sum tally
 		each(t, len(list), func(i int) {
 			sc := scenes[list[i].scene]
-			sum.kill(sc.trial(t, fmt.Sprintf("steps %v", list[i].at)).start(), list[i].at...)
+			sum.kill(sc.trial(t, fmt.Sprintf("steps %v", list[i].at)), list[i].at...)
 		})
 		sum.log(t, fmt.Sprintf("%d kills each", c.size))
 	}

@@ -136,6 +136,7 @@ func (f *fate) last() string {
 // and tells how it ended. With n 0 the child dies only if shoot is called.
 func (tr *trial) kill(n int) *fate {
 	tr.t.Helper()
+	tr.tick()
 	r := tr.run
 	r.Step, r.Trace = n, filepath.Join(tr.dir, "trace")
 	os.Remove(r.Trace)
@@ -284,8 +285,12 @@ func (tr *trial) noRegress(when string) {
 	}
 }
 
+// tick lets time go on: between two passes it always does.
+func (tr *trial) tick() { tr.run.Now = tr.run.Now.Add(time.Second) }
+
 // pass makes a pass in this process.
 func (tr *trial) pass() (Report, error) {
+	tr.tick()
 	r, err := tr.run.pass(context.Background(), nil)
 	tr.ends.quiet()
 	return r, err

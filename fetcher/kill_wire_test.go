@@ -3,7 +3,6 @@ package fetcher
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -76,21 +75,21 @@ func ambushes() (list []ambush) {
 	return list
 }
 
-// lay makes the servers of s wait for the pass, once.
+// lay makes the servers of s wait for the next pass, once.
 func (a ambush) lay(s *scripted, target int) *scripted {
 	var fired atomic.Bool
-	s.popHook = func(_ int, cmd string) maildroptest.Action {
-		if shot := a.pop[strings.ToUpper(cmd)]; shot != nil && fired.CompareAndSwap(false, true) {
+	before := s.boxes[target].Count("APPEND")
+	s.hook(func(_ int, cmd string) maildroptest.Action {
+		if shot := a.pop[cmd]; shot != nil && fired.CompareAndSwap(false, true) {
 			return shot(s)
 		}
 		return maildroptest.Action{}
-	}
-	s.imapHook = func(i int, c targetstest.Command) targetstest.Action {
-		if a.imap != nil && i == target && c.Verb == "APPEND" && c.N == a.nth && fired.CompareAndSwap(false, true) {
+	}, func(i int, c targetstest.Command) targetstest.Action {
+		if a.imap != nil && i == target && c.Verb == "APPEND" && c.N == before+a.nth && fired.CompareAndSwap(false, true) {
 			return a.imap(s)
 		}
 		return targetstest.Action{}
-	}
+	})
 	return s
 }
 
@@ -112,7 +111,7 @@ func TestKill_onTheWire(t *testing.T) {
 	var sum tally
 	each(t, len(list), func(i int) {
 		sc, a := list[i].scene, list[i].at
-		sum.kill(a.lay(sc.trial(t, a.name), sc.targets-1).start(), 0)
+		sum.kill(a.lay(sc.trial(t, a.name), sc.targets-1), 0)
 	})
 	sum.log(t, "on the wire")
 	if n := sum.kills.Load(); n < int64(len(list))/2 {
@@ -126,7 +125,7 @@ func TestKill_lateCommit(t *testing.T) {
 	s := newScripted(t, "late commit", trialMail(), 1)
 	late := make(chan struct{})
 	var once sync.Once
-	s.imapHook = func(_ int, c targetstest.Command) (act targetstest.Action) {
+	s.hook(nil, func(_ int, c targetstest.Command) (act targetstest.Action) {
 		if c.Verb == "APPEND" {
 			once.Do(func() {
 				s.shoot()
@@ -134,7 +133,7 @@ func TestKill_lateCommit(t *testing.T) {
 			})
 		}
 		return act
-	}
+	})
 	s.start()
 	defer s.close()
 	s.run.Settle = 1500 * time.Millisecond
@@ -156,14 +155,14 @@ func TestKill_twins(t *testing.T) {
 	s := newScripted(t, "twins", []string{twin, twin}, 1)
 	defer s.close()
 	s.boxes[0].Caps = inLine
-	s.imapHook = func(_ int, c targetstest.Command) (act targetstest.Action) {
+	s.hook(nil, func(_ int, c targetstest.Command) (act targetstest.Action) {
 		if c.Verb == "APPEND" && c.N == 1 {
 			s.awaitIntents(2)
 			s.shoot()
 			act.Cut = targetstest.CutStored
 		}
 		return act
-	}
+	})
 	s.start()
 	if f := s.kill(0); !f.killed {
 		t.Errorf("not killed: %s", f.out)
