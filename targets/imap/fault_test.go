@@ -315,3 +315,92 @@ func TestDeliver_cancelledLate(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDeliver_dedupes: a server that knows the message already tells the UID of
+// the copy that it has. That is a delivery.
+func TestDeliver_dedupes(t *testing.T) {
+	s := start(t, &targetstest.IMAP{Hook: func(c targetstest.Command) targetstest.Action {
+		if c.Verb == "APPEND" {
+			return targetstest.Action{AppendUID: "1001 2"}
+		}
+		return targetstest.Action{}
+	}})
+	for i := range 5 {
+		s.Put("INBOX", targetstest.Stored{Body: []byte(targetstest.Text(i))})
+	}
+	tg := open(t, config(s.Port()))
+	before, err := tg.Mark(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if r, err := append1(t, tg, targetstest.Text(1), ""); err != nil || r.UID != 2 || r.UIDValidity != 1001 {
+			t.Errorf("receipt %+v, %v, want UID 2", r, err)
+		}
+	}
+	if after, err := tg.Mark(t.Context(), ""); err != nil || after != before {
+		t.Errorf("mark %v, %v, want it to stay %v", after, err, before)
+	}
+}
+
+// TestDeliver_killer: a server hangs up on one message of many. Sent again one
+// at a time, as the engine does after looking for them, all others arrive once.
+func TestDeliver_killer(t *testing.T) {
+	for name, c := range map[string]struct{ caps, words string }{
+		"multi BYE":  {"", "BYE Invalid character in literal"},
+		"plus BYE":   {"IMAP4rev1 LITERAL+ UIDPLUS", "BYE Invalid character in literal"},
+		"asking BYE": {"IMAP4rev1 UIDPLUS", "BYE Invalid character in literal"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, &targetstest.IMAP{Caps: c.caps, Reject: func(b []byte) string {
+				if strings.Contains(string(b), poison) {
+					return c.words
+				}
+				return ""
+			}})
+			tg := open(t, config(s.Port()))
+			m, err := tg.Mark(t.Context(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			raws := make([]string, 40)
+			errs := make([]error, len(raws))
+			var wg sync.WaitGroup
+			for i := range raws {
+				raws[i] = targetstest.Text(i)
+				if i == 13 {
+					raws[i] += poison + "\r\n"
+				}
+				wg.Go(func() { _, errs[i] = append1(t, tg, raws[i], "") })
+			}
+			wg.Wait()
+			if targets.FaultOf(errs[13]) != targets.Unsure {
+				t.Errorf("the poison: %v, want unsure", errs[13])
+			}
+			for i, err := range errs {
+				if err == nil {
+					continue
+				}
+				found, ferr := tg.Find(t.Context(), "", m, []targets.Wanted{targetstest.WantedOf(raws[i])}, nil)
+				if ferr != nil {
+					t.Fatal(ferr)
+				}
+				if found[0].OK {
+					continue
+				}
+				if _, err := append1(t, tg, raws[i], ""); (err != nil) != (i == 13) {
+					t.Errorf("message %d alone: %v", i, err)
+				}
+			}
+			copies := map[string]int{}
+			for _, m := range s.Messages("INBOX") {
+				copies[string(m.Body)]++
+			}
+			for i, raw := range raws {
+				if want := 1; i != 13 && copies[raw] != want || i == 13 && copies[raw] != 0 {
+					t.Errorf("message %d has %d copies", i, copies[raw])
+				}
+			}
+		})
+	}
+}

@@ -313,7 +313,24 @@ func (t *Target) examine(c *conn, f *folder) error {
 	if cmd.reply.status != "OK" {
 		return cmd.reply.error(fmt.Sprintf("EXAMINE %q", f.name))
 	}
+	if cmd.box.next == 0 {
+		t.askNext(c, cmd)
+	}
 	return nil
+}
+
+// askNext asks an old server where the folder that was examined ends. It must
+// not be done where EXAMINE said so: servers dislike STATUS of an open folder.
+func (t *Target) askNext(c *conn, exam *command) {
+	data, err := c.client.Status(exam.folder.name, &imap.StatusOptions{UIDNext: true, UIDValidity: true}).Wait()
+	if err != nil || data.UIDValidity != exam.box.validity {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f := exam.folder; f.known && f.validity == data.UIDValidity {
+		f.next = max(f.next, uint32(data.UIDNext))
+	}
 }
 
 // examinedLocked takes what any EXAMINE tells about its folder. A position may

@@ -138,3 +138,144 @@ func TestMark_advances(t *testing.T) {
 		t.Errorf("mark %v after UIDVALIDITY changed from %d", renewed, before.UIDValidity)
 	}
 }
+
+// TestMark_afterLoss: whoever learns that a connection was lost and asks for a
+// mark at once gets one of the folder as it is now.
+func TestMark_afterLoss(t *testing.T) {
+	for _, change := range []func(*targetstest.IMAP){
+		func(s *targetstest.IMAP) { s.Renew("INBOX") },
+		func(s *targetstest.IMAP) { s.Delete("INBOX"); s.Put("INBOX", targetstest.Stored{Body: []byte("x")}) },
+	} {
+		for range 20 { // the pool may learn of the loss later than the caller
+			var s *targetstest.IMAP
+			s = start(t, &targetstest.IMAP{Hook: func(c targetstest.Command) targetstest.Action {
+				if c.Verb != "APPEND" {
+					return targetstest.Action{}
+				}
+				change(s)
+				return targetstest.Action{Cut: targetstest.CutBefore}
+			}})
+			tg := open(t, config(s.Port()))
+			before, err := tg.Mark(t.Context(), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := append1(t, tg, targetstest.Text(1), ""); targets.FaultOf(err) != targets.Unsure {
+				t.Fatalf("got %v, want unsure", err)
+			}
+			validity, _ := s.UIDNext("INBOX")
+			if m, err := tg.Mark(t.Context(), ""); err != nil || m.UIDValidity != validity || m.UIDValidity == before.UIDValidity {
+				t.Fatalf("mark %v, %v after %v, want UIDVALIDITY %d", m, err, before, validity)
+			}
+		}
+	}
+}
+
+// TestMark_tryCreate: a folder that was made anew has a mark of its own, and so
+// has one that somebody else made anew.
+func TestMark_tryCreate(t *testing.T) {
+	s := start(t, &targetstest.IMAP{})
+	tg := open(t, config(s.Port()))
+	before, err := tg.Mark(t.Context(), "Lists/go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Delete("Lists/go")
+	r, err := append1(t, tg, targetstest.Text(1), "Lists/go")
+	if err != nil || r.UID != 1 || r.UIDValidity == before.UIDValidity {
+		t.Errorf("receipt %+v, %v", r, err)
+	}
+	if m, err := tg.Mark(t.Context(), "Lists/go"); err != nil || m.UIDValidity != r.UIDValidity || m.UIDNext != 2 {
+		t.Errorf("mark %v, %v, want that of the new folder", m, err)
+	}
+}
+
+// TestMark_allConnections: when somebody makes a folder anew, every connection
+// that looked at the old one looks again; one that does not would get no UIDs
+// any more.
+func TestMark_allConnections(t *testing.T) {
+	s := start(t, &targetstest.IMAP{Caps: "IMAP4rev1 UIDPLUS"})
+	tg := open(t, config(s.Port(), func(c *imap.Config) { c.Connections = 2 }))
+	round := func() (unknown int) {
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		for i := range 100 {
+			wg.Go(func() {
+				r, err := append1(t, tg, targetstest.Text(i), "")
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if r.UID == 0 {
+					unknown++
+				}
+			})
+		}
+		wg.Wait()
+		return unknown
+	}
+	if n := round(); n != 0 || s.Count("") != 2 {
+		t.Fatalf("%d without UID, %d connections; want 0, 2", n, s.Count(""))
+	}
+	s.Renew("INBOX")
+	if round() == 0 {
+		t.Error("UIDs of a folder that was not looked at were believed")
+	}
+	for n := 1; round() != 0; n++ {
+		if n == 3 { // the first may not have used both
+			t.Fatal("a connection goes on without UIDs")
+		}
+	}
+}
+
+// TestMark_wrongUIDNext: what EXAMINE says of UIDNEXT may be missing, then STATUS
+// is asked; or it may be stuck, then a mark lies too early, and claimed copies
+// are what keeps a search honest.
+func TestMark_wrongUIDNext(t *testing.T) {
+	for said, want := range map[string]uint32{"1": 1, "3": 3, "": 4, "x": 4, "0": 4, "4294967296": 4, "-1": 4} {
+		s := start(t, &targetstest.IMAP{Next: func(uint32) string { return said }})
+		for i := range 3 {
+			s.Put("INBOX", targetstest.Stored{Body: []byte(targetstest.Text(i))})
+		}
+		tg := open(t, config(s.Port()))
+		m, err := tg.Mark(t.Context(), "")
+		if err != nil || m.UIDNext != want {
+			t.Fatalf("UIDNEXT %q: mark %v, %v, want %d", said, m, err, want)
+		}
+		if n := s.Count("STATUS"); (n == 1) != (want == 4) {
+			t.Errorf("UIDNEXT %q: %d times STATUS", said, n)
+		}
+		raw := targetstest.Text(1) // as the second, which is claimed
+		r, err := append1(t, tg, raw, "")
+		if err != nil || r.UID != 4 {
+			t.Errorf("UIDNEXT %q: %+v, %v", said, r, err)
+		}
+		found, err := tg.Find(t.Context(), "", m, []targets.Wanted{targetstest.WantedOf(raw)}, func(uid uint32) bool { return uid <= 3 })
+		if err != nil || found[0].UID != 4 {
+			t.Errorf("UIDNEXT %q: found %v, %v, want UID 4", said, found, err)
+		}
+	}
+}
+
+// TestMark_lastUID: there is no UID after 4294967295, and no mark wraps to 0.
+func TestMark_lastUID(t *testing.T) {
+	s := start(t, &targetstest.IMAP{})
+	s.SetUIDNext("INBOX", 1<<32-1)
+	tg := open(t, config(s.Port()))
+	m, err := tg.Mark(t.Context(), "")
+	if err != nil || m.UIDNext != 1<<32-1 {
+		t.Fatalf("mark %v, %v", m, err)
+	}
+	raw := targetstest.Text(1)
+	if r, err := append1(t, tg, raw, ""); err != nil || r.UID != 1<<32-1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if after, err := tg.Mark(t.Context(), ""); err != nil || after != m {
+		t.Errorf("mark %v, %v, want it to stay %v", after, err, m)
+	}
+	found, err := tg.Find(t.Context(), "", m, []targets.Wanted{targetstest.WantedOf(raw)}, nil)
+	if err != nil || found[0].UID != 1<<32-1 {
+		t.Errorf("found %v, %v", found, err)
+	}
+}

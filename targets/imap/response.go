@@ -184,7 +184,13 @@ func (c *conn) status(kind string, line []byte) error {
 	if !ok {
 		return nil
 	}
-	number := func() uint32 { v, _ := strconv.ParseUint(r.arg, 10, 32); return uint32(v) }
+	number := func() uint32 {
+		v, err := strconv.ParseUint(r.arg, 10, 32)
+		if err != nil { // v may be the largest there is, and a mark must not be too large
+			return 0
+		}
+		return uint32(v)
+	}
 	switch {
 	case kind == "BYE" || r.code == "ALERT":
 		c.mu.Lock()

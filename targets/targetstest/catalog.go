@@ -2,6 +2,7 @@ package targetstest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,14 +25,7 @@ func catalog(t *testing.T, s Sink, folder string, claimed ...uint32) targets.Cat
 
 func catalogBelow(t *testing.T, k targets.Comparer, folder string, m targets.Mark, claimed ...uint32) targets.Catalog {
 	t.Helper()
-	c, err := k.Catalog(t.Context(), folder, m, func(uid uint32) bool {
-		for _, u := range claimed {
-			if u == uid {
-				return true
-			}
-		}
-		return false
-	})
+	c, err := k.Catalog(t.Context(), folder, m, func(uid uint32) bool { return slices.Contains(claimed, uid) })
 	if err != nil {
 		t.Fatalf("Catalog: %v", err)
 	}
@@ -41,7 +35,7 @@ func catalogBelow(t *testing.T, k targets.Comparer, folder string, m targets.Mar
 func comparer(t *testing.T, s Sink) targets.Comparer {
 	k, ok := s.Target.(targets.Comparer)
 	if !ok {
-		t.Skip("this target is no comparer")
+		t.Fatal("this target is no comparer")
 	}
 	return k
 }

@@ -29,6 +29,7 @@ type IMAP struct {
 	NoDots   bool                     // CREATE of a name with a dot: NO [CANNOT]
 	Limit    int64                    // largest message, 0 for none: NO [TOOBIG]
 	Reject   func(body []byte) string // words to refuse a message with, "" to take it
+	Next     func(next uint32) string // what EXAMINE says UIDNEXT is, "" for nothing; nil is the truth
 
 	// Hook is asked about every command before it is done. It may be called
 	// by several goroutines at once.

@@ -150,7 +150,14 @@ func (c *imapConn) examine(folder string) error {
 	if f == nil {
 		return c.say("NO [NONEXISTENT] no such folder")
 	}
-	fmt.Fprintf(c.bw, "* FLAGS (\\Seen)\r\n* %d EXISTS\r\n* 0 RECENT\r\n* OK [UIDVALIDITY %d] valid\r\n* OK [UIDNEXT %d] next\r\n", n, validity, next)
+	fmt.Fprintf(c.bw, "* FLAGS (\\Seen)\r\n* %d EXISTS\r\n* 0 RECENT\r\n* OK [UIDVALIDITY %d] valid\r\n", n, validity)
+	said := strconv.FormatUint(uint64(next), 10)
+	if c.s.Next != nil {
+		said = c.s.Next(next)
+	}
+	if said != "" {
+		fmt.Fprintf(c.bw, "* OK [UIDNEXT %s] next\r\n", said)
+	}
 	return c.say("OK [READ-ONLY] done")
 }
 
@@ -174,10 +181,18 @@ func (c *imapConn) create(folder string) error {
 
 func (c *imapConn) status(folder string) error {
 	c.s.mu.Lock()
-	_, there := c.s.folders[folder]
+	f := c.s.folders[folder]
+	var validity, next uint32
+	if f != nil {
+		validity, next = f.validity, f.next
+	}
 	c.s.mu.Unlock()
-	if !there {
+	if f == nil {
 		return c.say("NO [NONEXISTENT] no such folder")
+	}
+	if strings.Contains(c.line, "UIDNEXT") {
+		fmt.Fprintf(c.bw, "* STATUS %s (UIDNEXT %d UIDVALIDITY %d)\r\n", strconv.Quote(folder), next, validity)
+		return c.say("OK done")
 	}
 	limit := "NIL"
 	if c.s.Limit > 0 {
