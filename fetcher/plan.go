@@ -101,7 +101,7 @@ func planFor(q *question) *plan {
 func (pl *plan) reset(rows map[string][]*state.Message) bool {
 	expected, found, unknown := 0, 0, 0
 	for _, m := range pl.q.known {
-		if m.AbsentSince.IsZero() {
+		if m.AbsentSince.IsZero() && m.DelSentAt.IsZero() {
 			expected++
 		}
 	}
@@ -175,10 +175,18 @@ func (pl *plan) want(it item) {
 // missing looks at the rows that no entry of the listing took.
 func (pl *plan) missing(rows map[string][]*state.Message, reset bool) {
 	q := pl.q
-	tiny := len(q.known) >= fewKnown && len(q.listing.Entries)*5 < len(q.known)
+	// What was to be deleted is missing because QUIT did it and its reply was
+	// lost: that is no reason to doubt the listing.
+	expected := 0
+	for _, m := range q.known {
+		if m.DelSentAt.IsZero() {
+			expected++
+		}
+	}
+	tiny := expected >= fewKnown && len(q.listing.Entries)*5 < expected
 	if tiny {
 		pl.warnings = append(pl.warnings, fmt.Sprintf(
-			"the server lists %d messages where %d are remembered; nothing is forgotten", len(q.listing.Entries), len(q.known)))
+			"the server lists %d messages where %d are remembered; nothing is forgotten", len(q.listing.Entries), expected))
 	}
 	if reset || tiny || !q.listing.Complete {
 		// Whatever this listing is, it is not one to delete by.
