@@ -14,7 +14,7 @@ import (
 // for what is new.
 func (p *pass) list(ctx context.Context, conn *maildrop.Conn, known *state.Known, pending map[int64]bool) (*plan, error) {
 	listing, err := conn.List(ctx)
-	if err == nil && listing.NoUIDL {
+	if err == nil {
 		err = p.name(ctx, conn, &listing)
 	}
 	if err != nil {

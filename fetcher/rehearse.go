@@ -20,7 +20,7 @@ func (p *pass) rehearse(ctx context.Context) error {
 	}
 	defer conn.Close()
 	listing, err := conn.List(ctx)
-	if err == nil && listing.NoUIDL {
+	if err == nil {
 		err = p.name(ctx, conn, &listing)
 	}
 	if err != nil {

@@ -21,15 +21,29 @@ import (
 // before one that has another is suspected.
 const sizeTrust = 20
 
-// name gives messages of a server without UIDL names made of their headers.
-// They are as good as the headers are different: two messages with one name are
-// told apart by their order.
+// name gives messages that have no UIDL, on a server without UIDL all of them,
+// names made of their headers. They are as good as the headers are different:
+// two messages with one name are told apart by their order.
 func (p *pass) name(ctx context.Context, conn *maildrop.Conn, l *maildrop.Listing) error {
-	if !conn.Caps().TOP {
-		return &maildrop.Error{Kind: maildrop.Refused, Op: "UIDL", Err: errNoUIDL}
+	var nameless []maildrop.Entry
+	for _, e := range l.Entries {
+		if e.UIDL == "" {
+			nameless = append(nameless, e)
+		}
 	}
-	i := 0
-	for inc := range conn.Top(ctx, slices.Values(slices.Clone(l.Entries))) {
+	switch {
+	case len(nameless) == 0:
+		return nil
+	case conn.Caps().TOP:
+	case l.NoUIDL:
+		return &maildrop.Error{Kind: maildrop.Refused, Op: "UIDL", Err: errNoUIDL}
+	default:
+		p.warn(fmt.Sprintf("%d messages have no UIDL and the server has no TOP; they are left alone", len(nameless)))
+		l.Entries = slices.DeleteFunc(l.Entries, func(e maildrop.Entry) bool { return e.UIDL == "" })
+		return nil
+	}
+	names := make(map[int]string, len(nameless))
+	for inc := range conn.Top(ctx, slices.Values(nameless)) {
 		if inc.Err != nil {
 			return inc.Err
 		}
@@ -37,11 +51,15 @@ func (p *pass) name(ctx context.Context, conn *maildrop.Conn, l *maildrop.Listin
 		if err != nil {
 			return err
 		}
-		l.Entries[i].UIDL = fmt.Sprintf("~%.40s-%d", stable, inc.Size)
-		i++
+		names[inc.Num] = fmt.Sprintf("~%.40s-%d", stable, inc.Size)
 	}
-	if i < len(l.Entries) {
+	if len(names) < len(nameless) {
 		return &maildrop.Error{Kind: maildrop.Lost, Op: "TOP", Err: cmpErr(ctx.Err(), io.ErrUnexpectedEOF)}
+	}
+	for i, e := range l.Entries {
+		if e.UIDL == "" {
+			l.Entries[i].UIDL = names[e.Num]
+		}
 	}
 	return nil
 }
