@@ -3,10 +3,16 @@
 package fetcher
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"strings"
+	"sync"
 	"testing"
+
+	"popferry/fetcher/state"
 )
 
 // The bounds of what is random in the proof, and its seed.
@@ -66,4 +72,50 @@ func TestKill_combined(t *testing.T) {
 		})
 		sum.log(t, fmt.Sprintf("%d kills each", c.size))
 	}
+}
+
+// TestDisk_stateEnds closes the state under a pass at every one of its steps.
+// The servers watch that nothing comes in from then on that is not on disk.
+func TestDisk_stateEnds(t *testing.T) {
+	sc := scenes[2]
+	for n := 1; !t.Failed(); n++ {
+		s := sc.trial(t, fmt.Sprintf("the state ends at step %d", n))
+		label, err := s.endAt(n)
+		s.check("state closed")
+		// What is put in the end, when all is done, is missed by nobody.
+		if label != "" && !errors.Is(err, state.ErrClosed) && !strings.HasSuffix(label, "Prune") && label != "K19" {
+			s.errorf("%s: the pass ended with %v", label, err)
+		}
+		s.quiesce()
+		s.close()
+		if label == "" {
+			t.Logf("%d steps", n-1)
+			if err != nil || n < 30 {
+				t.Errorf("%d steps: %v", n-1, err)
+			}
+			return
+		}
+	}
+}
+
+// endAt makes a pass whose state is closed at its n-th step, and returns the
+// label of that, "" if there were not so many.
+func (s *scripted) endAt(n int) (label string, err error) {
+	s.tick()
+	_, err = s.run.pass(context.Background(), func(st *state.Store) error {
+		var mu sync.Mutex
+		count := 0
+		onStep(func(at string) {
+			mu.Lock()
+			defer mu.Unlock()
+			if count++; count == n && at != "K20" && at != "K21" {
+				label = at
+				_ = st.Close()
+			}
+		})
+		return nil
+	})
+	onStep(nil)
+	s.quiet()
+	return label, err
 }

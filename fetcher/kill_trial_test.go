@@ -136,11 +136,10 @@ func (f *fate) last() string {
 // and tells how it ended. With n 0 the child dies only if shoot is called.
 func (tr *trial) kill(n int) *fate {
 	tr.t.Helper()
-	tr.tick()
 	r := tr.run
 	r.Step, r.Trace = n, filepath.Join(tr.dir, "trace")
 	os.Remove(r.Trace)
-	f := tr.start(&r)
+	f := tr.spawn(&r)
 	if raw, err := os.ReadFile(r.Trace); err == nil {
 		f.steps = strings.Fields(strings.ReplaceAll(string(raw), " ", "_"))
 	}
@@ -151,9 +150,11 @@ func (tr *trial) kill(n int) *fate {
 	return f
 }
 
-// start runs a child to its end and waits until the servers know of it.
-func (tr *trial) start(r *run) *fate {
+// spawn runs a child to its end and waits until the servers know of it.
+func (tr *trial) spawn(r *run) *fate {
 	tr.t.Helper()
+	tr.tick()
+	r.Now = tr.run.Now
 	spec, err := json.Marshal(r)
 	if err != nil {
 		tr.errorf("%v", err)
