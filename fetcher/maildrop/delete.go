@@ -46,3 +46,14 @@ func (c *Conn) Delete(ctx context.Context, done []Entry) ([]Entry, error) {
 	}
 	return deleted, nil
 }
+
+// Noop does nothing but prove that the session is in step: what was taken for
+// the last reply was all of it.
+func (c *Conn) Noop(ctx context.Context) error {
+	end, err := c.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return c.command(ctx, "NOOP")
+}

@@ -105,3 +105,20 @@ func TestQuit(t *testing.T) {
 		})
 	}
 }
+
+// A body that ended early leaves its rest where the next reply should be.
+func TestNoop(t *testing.T) {
+	for name, rest := range map[string]string{"in step": "", "out of step": "the rest\r\n.\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, func(s *maildroptest.Server) {
+				s.Hook = hookOn("RETR 1", maildroptest.Action{Reply: "+OK\r\na\r\n.\r\n" + rest})
+			})
+			fill(s, 1)
+			c := dial(t, s)
+			fetchAll(t.Context(), c, listAll(t, c).Entries)
+			if err := c.Noop(t.Context()); (rest == "") != (err == nil) || err != nil && asError(t, err).Kind != Botched {
+				t.Error(err)
+			}
+		})
+	}
+}
