@@ -92,16 +92,9 @@ func (p *pass) bring(ctx, dctx context.Context, conn *maildrop.Conn, items []ite
 		room = make(chan struct{}, workers)
 		next int
 	)
-	asked := &asked{p: p, items: items}
-	for inc := range conn.Retrieve(ctx, asked.entries(dctx)) {
-		it := items[next]
-		next++
-		var l *letter
-		if l, lost = p.receive(dctx, it, inc, recorded[it.msg.ID]); lost != nil {
-			break
-		}
+	hand := func(l *letter) {
 		if l == nil {
-			continue
+			return
 		}
 		room <- struct{}{}
 		wg.Go(func() {
@@ -110,10 +103,57 @@ func (p *pass) bring(ctx, dctx context.Context, conn *maildrop.Conn, items []ite
 			p.deliver(dctx, l)
 		})
 	}
+	asked := &asked{p: p, items: items}
+	var short *letter // fewer octets than LIST said: is what follows a reply?
+	for inc := range conn.Retrieve(ctx, asked.entries(dctx)) {
+		if short != nil && inc.Err != nil && !maildrop.Usable(inc.Err) {
+			lost = inc.Err // blamed on the one before, not on this
+			break
+		}
+		hand(short)
+		short = nil
+		it := items[next]
+		next++
+		var l *letter
+		if l, lost = p.receive(dctx, it, inc, recorded[it.msg.ID]); lost != nil {
+			break
+		}
+		if l != nil && l.body.octets < it.Size {
+			short = l
+			continue
+		}
+		hand(l)
+	}
+	if short != nil && lost == nil {
+		lost = conn.Noop(dctx)
+	}
+	if maildrop.Usable(lost) {
+		lost = nil
+		hand(short)
+	} else if short != nil {
+		short.body.release()
+		lost = p.outOfStep(dctx, short, lost)
+	}
 	wg.Wait()
 	if asked.counted > next && p.dead() == nil {
 		// Counted, but never begun: no attempt.
 		_ = p.put(dctx, state.Unfetched{Messages: ids(items[next:asked.counted])})
+	}
+	return lost
+}
+
+// outOfStep gives up a message that ended early and was followed by what is no
+// reply: a server that does not double the dots which begin a line sends its
+// first part as all of it. That part must not be delivered, and the message not
+// be deleted for it.
+func (p *pass) outOfStep(ctx context.Context, l *letter, lost error) error {
+	var me *maildrop.Error
+	if !errors.As(lost, &me) || me.Kind != maildrop.Botched {
+		return lost // the attempt stays counted, as of any that did not end
+	}
+	err := fmt.Errorf("LIST said %d octets, %d came and no end of it; the server may not double dots that begin a line: %w", l.Size, l.body.octets, lost)
+	if perr := p.unread(ctx, l.item, err, true); perr != nil {
+		return perr
 	}
 	return lost
 }
@@ -273,8 +313,18 @@ func (p *pass) notFetched(ctx context.Context, it item, err error) error {
 		// time must not stop the others for ever.
 		return err
 	}
-	lost := !maildrop.Usable(err) // it did not end
-	charge := !maildrop.Temporary(err)
+	if perr := p.unread(ctx, it, err, !maildrop.Temporary(err)); perr != nil {
+		return perr
+	}
+	if !maildrop.Usable(err) {
+		return err // it did not end
+	}
+	return nil
+}
+
+// unread records that a message could not be read, and why. One that was
+// charged too often is held.
+func (p *pass) unread(ctx context.Context, it item, err error, charge bool) error {
 	e := Event{Kind: Failed, UIDL: it.UIDL, Octets: it.Size, Err: err}
 	ch := []state.Change{state.MessageFailed{Message: it.msg.ID, Class: "fetch", Reply: err.Error(), Uncharge: !charge}}
 	if charge && it.msg.Fetches+1 >= fetchCharges {
@@ -285,9 +335,6 @@ func (p *pass) notFetched(ctx context.Context, it item, err error) error {
 		return perr
 	}
 	p.setback(it, e)
-	if lost {
-		return err
-	}
 	return nil
 }
 
