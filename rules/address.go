@@ -273,7 +273,8 @@ func (p *addressParser) flush() {
 }
 
 func (p *addressParser) add(name []byte, a Address) {
-	if a.Local == "" || strings.HasSuffix(a.Local, "@") {
+	// An @ in the domain comes from a quoted string that is glued to it.
+	if a.Local == "" || strings.HasSuffix(a.Local, "@") || strings.Contains(a.Domain, "@") {
 		return
 	}
 	a.Name = decodeText(name)

@@ -20,6 +20,7 @@ func FuzzParseHeader(f *testing.F) {
 		"From: \"a\\\"b\" (c (d)) <@x:e@f>, g:h;, [i\r\nTo: @@,<<j@k>\r\n",
 		"Received: (;) x; Sat, 21 Nov 26 23:55:60 +9999\r\nReturn-Path: <\"a\\\r\n b\"@[c]>\r\nMessage-ID: <a\r\n b>\r\nList-Id: x <y.z",
 		"Date: 2026-11-21T23:55:02.1+01:00\r\n",
+		"From:\"0\x80 \"0000000g\xb85{\xcc@\xb0\xe300800000\x01\"0000000g\xb85{\xcc@\xb0\xe300800\"\x00\"\x00\"?\" \x10",
 	} {
 		f.Add([]byte(seed))
 	}

@@ -138,7 +138,8 @@ func checkBlock(t *testing.T, e *config.Error, data []byte) {
 	if e.Line == 0 {
 		return
 	}
-	if lines := strings.Count(string(data), "\n") + 1; e.Line > lines || e.Column < 1 {
+	breaks := strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n") // YAML 1.1's
+	if lines := strings.Count(breaks.Replace(string(data)), "\n") + 1; e.Line > lines || e.Column < 1 {
 		t.Errorf("%d:%d is no place in a file of %d lines", e.Line, e.Column, lines)
 	}
 	if len(e.Excerpt) == 0 {
