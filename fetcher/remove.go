@@ -129,13 +129,13 @@ func (p *pass) dele(ctx context.Context, conn *maildrop.Conn, doomed []item) ([]
 
 // verify returns those of items that are still what was delivered. A message
 // that was not downloaded on this connection is known by its UIDL only, and
-// servers give old UIDLs to new mail; deleting by UIDL alone destroys it.
+// servers give old UIDLs to new mail; deleting by UIDL alone destroys it. What
+// turns out to be other mail is fetched as such.
 func (p *pass) verify(ctx context.Context, conn *maildrop.Conn, items []item) ([]item, error) {
 	byID, err := p.details(ctx, items)
 	if err != nil {
 		return nil, err
 	}
-	var same []item
 	var asked []item
 	for _, it := range items {
 		if m := byID[it.msg.ID]; m != nil && m.Content != nil && m.Size == it.Size {
@@ -143,28 +143,35 @@ func (p *pass) verify(ctx context.Context, conn *maildrop.Conn, items []item) ([
 			asked = append(asked, it)
 		}
 	}
-	next := 0
-	for inc := range p.heads(ctx, conn, entries(asked)) {
-		it := asked[next]
-		next++
-		if inc.Err != nil {
-			if !maildrop.Usable(inc.Err) {
-				return nil, inc.Err
-			}
-			continue
-		}
-		ok, err := p.sameAs(it.msg, conn, inc)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			same = append(same, it)
-		}
+	if !conn.Caps().TOP {
+		p.warn(fmt.Sprintf("the server has no TOP, so %d messages are read once more before they are deleted", len(asked)))
 	}
-	if n := len(items) - len(same); n > 0 {
-		p.warn(fmt.Sprintf("%d messages are not what was delivered under their UIDLs; they are not deleted", n))
+	other, same, err := p.sort(p.heads(ctx, conn, entries(asked)), asked, func(it item, inc maildrop.Incoming) (bool, error) {
+		return p.sameAs(it.msg, conn, inc)
+	})
+	if err == nil && conn.Caps().TOP && len(other) > 0 {
+		// A header that changed does not make it another message: servers mark
+		// mail as spam afterwards.
+		var also []item
+		other, also, err = p.sort(conn.Retrieve(ctx, slices.Values(entries(other))), other, func(it item, inc maildrop.Incoming) (bool, error) {
+			h, _, err := targets.CanonOf(inc.Body)
+			return h == targets.Hash(it.msg.Hash), err
+		})
+		same = append(same, also...)
 	}
-	return same, nil
+	if err != nil {
+		return nil, err
+	}
+	if n := len(items) - len(same) - len(other); n > 0 {
+		p.warn(fmt.Sprintf("%d messages could not be compared with what was delivered; they are not deleted", n))
+	}
+	if len(other) == 0 {
+		return same, nil
+	}
+	p.warn(fmt.Sprintf("%d messages are not what was delivered under their UIDLs; they are not deleted but fetched as new", len(other)))
+	p.again += len(other)
+	_, err = p.rebirth(ctx, other)
+	return same, err
 }
 
 // heads asks for what verification needs of each entry: its header, or all of
