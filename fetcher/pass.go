@@ -186,7 +186,9 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 	if err := p.hold(dctx, pl.poison); err != nil {
 		return finished, err
 	}
+	conn.Ceiling = p.account.Limits.MaxSize // what LIST says is only a claim
 	lost := p.fetch(ctx, dctx, conn, pl.fetch)
+	conn.Ceiling = 0
 	if p.dead() == nil && lost == nil {
 		lost = p.remove(ctx, dctx, conn, pl)
 	}
