@@ -108,6 +108,9 @@ func (c *conn) ask(verb string, f *folder) (*command, error) {
 
 func (c *conn) askLocked(verb string, f *folder) (*command, error) {
 	cmd := &command{conn: c, verb: verb, folder: f, released: true, ended: make(chan struct{})}
+	if f != nil {
+		cmd.gen = f.gen.Load()
+	}
 	if err := c.room(maxCommand); err != nil {
 		return nil, err
 	}
@@ -164,7 +167,7 @@ func (c *conn) append(cmd *command) {
 }
 
 func (c *conn) appendLocked(cmd *command) error {
-	if e := c.examined; e == nil || e.folder != cmd.folder || e.outdated.Load() {
+	if e := c.examined; e == nil || e.folder != cmd.folder || e.gen != cmd.folder.gen.Load() {
 		if _, err := c.askLocked("EXAMINE", cmd.folder); err != nil {
 			return err
 		}

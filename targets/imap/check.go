@@ -71,14 +71,10 @@ func (t *Target) abilities(c *conn) []targets.Finding {
 }
 
 func (t *Target) folderFinding(c *conn) (targets.Finding, bool) {
-	name := t.cfg.Folder
-	if name == "" {
-		name = "INBOX"
-	}
 	t.mu.Lock()
 	facts := t.facts
 	t.mu.Unlock()
-	full, err := facts.serverName(name)
+	full, err := facts.serverName(t.home())
 	if err != nil {
 		return targets.Finding{Level: "fail", Text: err.Error(), Err: err}, true
 	}

@@ -28,7 +28,7 @@ func (t *Target) mostLocked() int {
 // connection whatever the queue says.
 func (t *Target) growLocked(needed bool) {
 	have := len(t.conns) + t.dialing
-	if t.closed || have >= t.mostLocked() {
+	if t.closed || have >= t.mostLocked() || needed && t.dialing > 0 {
 		return
 	}
 	if have > 0 && !needed {

@@ -83,6 +83,7 @@ type command struct {
 	jobs   []*job   // of an APPEND, in order
 	exam   *command // of an APPEND: the EXAMINE before it
 	octets int64
+	gen    uint32 // of an EXAMINE: its folder's when it was sent
 
 	// Guarded by conn.mu.
 	tag      uint64
@@ -99,8 +100,6 @@ type command struct {
 	written chan struct{} // of an APPEND: closed when no message of it is read any more
 	early   chan struct{} // closed when answered; only where a "+" is waited for
 	ended   chan struct{} // closed when over; nil if nobody waits
-
-	outdated atomic.Bool // of an EXAMINE: the folder is another by now, look again
 }
 
 func newConn(nc link, br *bufio.Reader, cs caps) *conn {

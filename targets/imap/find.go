@@ -97,10 +97,7 @@ func (t *Target) folderOf(ctx context.Context, name string, since targets.Mark) 
 		return t.folderNamed(since.Folder), nil
 	}
 	if name == "" {
-		name = t.cfg.Folder
-	}
-	if name == "" {
-		name = "INBOX"
+		name = t.home()
 	}
 	t.mu.Lock()
 	f, facts := t.aliases[name], t.facts

@@ -1,11 +1,13 @@
 package imap
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -170,6 +172,10 @@ type folder struct {
 	name string // as the server calls it
 	wire string // as it stands in a command
 
+	// gen counts the times that what an EXAMINE had told turned out to be of
+	// another folder, or of none. Changed under Target.mu.
+	gen atomic.Uint32
+
 	// Guarded by Target.mu.
 	queue          []*job
 	inFlight       int  // its APPENDs unanswered, on all connections
@@ -177,6 +183,15 @@ type folder struct {
 	known          bool // the rest is valid
 	validity, next uint32
 	limit          int64 // largest message, 0 for none
+}
+
+// outdatedLocked notes that the folder is no longer the one that exam looked at:
+// Mark looks again, and so does every connection before its next APPEND there.
+func (f *folder) outdatedLocked(exam *command) {
+	if exam.gen == f.gen.Load() { // else that is known
+		f.gen.Add(1)
+		f.known = false
+	}
 }
 
 func (f *folder) op() string { return fmt.Sprintf("APPEND to %q", f.name) }
@@ -188,14 +203,17 @@ type openingCall struct {
 	err    error
 }
 
+// home is where messages go that name no folder.
+func (t *Target) home() string { return cmp.Or(t.cfg.Folder, "INBOX") }
+
 // open returns the folder that the configuration or a rule calls name, made
 // ready: it exists, or has been made, and where it ends is known. However many
 // ask at once, it is done once.
 func (t *Target) open(ctx context.Context, name string) (*folder, error) {
 	if name == "" {
-		name = t.cfg.Folder
+		name = t.home()
 	}
-	if name == "" || strings.EqualFold(name, "INBOX") {
+	if strings.EqualFold(name, "INBOX") {
 		name = "INBOX"
 	}
 	t.mu.Lock()
@@ -229,7 +247,7 @@ func (t *Target) prepare(name string, call *openingCall) {
 			break
 		}
 		call.folder, call.err = t.prepareOn(c, name)
-		if call.err == nil || c.failed() == nil {
+		if call.err == nil || c.usable() {
 			break
 		}
 		call.err = t.wrap(fmt.Sprintf("EXAMINE %q", name), listError(c, call.err))
@@ -268,8 +286,17 @@ func (t *Target) prepareOn(c *conn, name string) (*folder, error) {
 		}
 		err = t.create(c, f)
 	}
+	if isCode(err, imap.ResponseCodeCannot) && name != t.home() {
+		// A name made of what stands in a mail must not keep that mail out.
+		t.log.Warn("the server cannot have such a folder; messages for it go to the target's own",
+			"target", t.name, "folder", f.name, "reply", printable(err.Error()))
+		return t.prepareOn(c, t.home())
+	}
 	if isCode(err, imap.ResponseCodeAlreadyExists) {
-		return nil, missing // it is there and cannot be opened
+		// It is there and cannot be opened. Dovecot's process for a connection
+		// may be at odds with a folder until it ends; another may not.
+		c.retire(missing)
+		return nil, missing
 	}
 	if err != nil {
 		return nil, createError(f.name, err)
@@ -340,8 +367,7 @@ func (t *Target) examinedLocked(cmd *command) {
 	switch {
 	case cmd.err != nil:
 	case cmd.reply.status != "OK":
-		f.known = false
-		cmd.outdated.Store(true)
+		f.outdatedLocked(cmd)
 	case !f.known || f.validity != cmd.box.validity:
 		f.known, f.validity, f.next = true, cmd.box.validity, max(1, cmd.box.next)
 	default:

@@ -279,3 +279,51 @@ func TestMark_lastUID(t *testing.T) {
 		t.Errorf("found %v, %v", found, err)
 	}
 }
+
+// TestMark_notOpened: a folder that is there and cannot be opened is tried on
+// other connections, and is nobody's fault.
+func TestMark_notOpened(t *testing.T) {
+	for _, c := range []struct {
+		nth   int // EXAMINE that fails, 0 is all
+		conns int
+	}{{1, 2}, {0, 3}} {
+		s := start(t, &targetstest.IMAP{Hook: on("EXAMINE", c.nth, targetstest.Action{Reply: "NO [SERVERBUG] oops"})})
+		tg := open(t, config(s.Port()))
+		_, err := tg.Mark(t.Context(), "")
+		if (err != nil) != (c.nth == 0) || targets.FaultOf(err) != targets.Transient || s.Count("") != c.conns {
+			t.Errorf("Mark: %v on %d connections, want %d", err, s.Count(""), c.conns)
+		}
+	}
+}
+
+// TestDeliver_serverBug: an APPEND that the server refuses without blaming the
+// message is tried once more, on the folder as it is now.
+func TestDeliver_serverBug(t *testing.T) {
+	s := start(t, &targetstest.IMAP{Hook: on("APPEND", 1, targetstest.Action{Reply: "NO [SERVERBUG] oops"})})
+	tg := open(t, config(s.Port()))
+	if r, err := append1(t, tg, targetstest.Text(1), ""); err != nil || r.UID != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if e, a := s.Count("EXAMINE"), s.Count("APPEND"); a != 2 || e != 2 {
+		t.Errorf("%d EXAMINEs, %d APPENDs, want two of each", e, a)
+	}
+}
+
+// TestFolder_cannot: a name that the server cannot have sends its messages to
+// the target's own folder.
+func TestFolder_cannot(t *testing.T) {
+	s := start(t, &targetstest.IMAP{Hook: func(c targetstest.Command) targetstest.Action {
+		if c.Verb == "CREATE" && c.Folder == "~x" {
+			return targetstest.Action{Reply: "NO [CANNOT] no such names"}
+		}
+		return targetstest.Action{}
+	}})
+	tg := open(t, config(s.Port(), func(c *imap.Config) { c.Folder = "Mail" }))
+	m, err := tg.Mark(t.Context(), "~x")
+	if err != nil || m.Folder != "Mail" {
+		t.Errorf("mark %v, %v, want one of Mail", m, err)
+	}
+	if r, err := append1(t, tg, targetstest.Text(1), "~x"); err != nil || r.Folder != "Mail" || len(s.Messages("Mail")) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}

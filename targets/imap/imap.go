@@ -235,8 +235,8 @@ func (d *delivery) refused(cmd *command, op string) (again bool, _ error) {
 	e := cmd.reply.error(op)
 	j := &d.job
 	switch {
-	case cmd.reply.code == "TRYCREATE" && !d.recreated:
-		// The folder was there a moment ago.
+	case cmd.reply.maybeGone() && !d.recreated:
+		// The folder was there a moment ago; over has made sure that it is looked at again.
 		d.recreated = true
 		return true, nil
 	case cmd.reply.status == "BAD" && j.company != isolated:

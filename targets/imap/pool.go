@@ -244,8 +244,8 @@ func (t *Target) over(cmd *command) {
 		// What follows may be taken for something else.
 		cmd.conn.retire(errors.New("the server said " + cmd.reply.String()))
 	}
-	if cmd.reply.code == "TRYCREATE" {
-		t.outdatedLocked(cmd)
+	if cmd.reply.maybeGone() {
+		cmd.folder.outdatedLocked(cmd.exam)
 	}
 	cmd.words = cmd.reply.String()
 	uids := t.confirmLocked(cmd)
@@ -273,18 +273,11 @@ func (t *Target) confirmLocked(cmd *command) []uint32 {
 	case cmd.exam.reply.status != "OK" || cmd.exam.box.validity != validity:
 		// Another folder than the one that was looked at: it was deleted and
 		// made anew, or the server is confused.
-		t.outdatedLocked(cmd)
+		f.outdatedLocked(cmd.exam)
 		return nil
 	}
 	if last := uids[len(uids)-1]; f.known && f.validity == validity && last >= f.next && last != 1<<32-1 {
 		f.next = last + 1
 	}
 	return uids
-}
-
-// outdatedLocked notes that the folder of an APPEND is no longer the one that
-// its connection looked at: Mark and the next APPEND there look again.
-func (t *Target) outdatedLocked(cmd *command) {
-	cmd.folder.known = false
-	cmd.exam.outdated.Store(true)
 }

@@ -195,6 +195,14 @@ func (r reply) fault() (targets.Fault, time.Duration) {
 	return targets.Transient, 0
 }
 
+// maybeGone tells whether a refusal of an APPEND may be due to the folder:
+// somebody has deleted or renamed it. TRYCREATE says so, but Dovecot answers
+// SERVERBUG where the connection has that folder open.
+func (r reply) maybeGone() bool {
+	f, _ := r.fault()
+	return r.status == "NO" && f == targets.Transient
+}
+
 // error returns the failure of op that the reply stands for.
 func (r reply) error(op string) *targets.Error {
 	f, after := r.fault()
