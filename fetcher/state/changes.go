@@ -159,18 +159,6 @@ func (c Exact) apply(t *tx) error {
 	return t.must(1, "exact", `UPDATE account SET exact = ? WHERE id = ?`, c.Count, c.Account)
 }
 
-// Marked remembers messages without delivering them. They are never deleted.
-type Marked struct {
-	Messages []int64
-	Note     string
-}
-
-func (m Marked) apply(t *tx) error {
-	return t.must(len(m.Messages), "mark", `UPDATE message SET status = ?, note = ?
-		WHERE id IN (SELECT value FROM json_each(?)) AND gone_at = 0 AND status = 0`,
-		StatusMarked, m.Note, ids(m.Messages))
-}
-
 // Quarantined sets a message aside until NextTry and counts that. Its
 // deliveries stay as they are.
 type Quarantined struct {
@@ -186,8 +174,9 @@ func (q Quarantined) apply(t *tx) error {
 		StatusQuarantined, q.Note, q.NextTry, q.Message)
 }
 
-// Held sets a message aside until a person decides, with all its deliveries
-// that are not delivered.
+// Held sets a message aside until a person decides, with its deliveries that
+// are not delivered. An intent stays one: its copy may have arrived, and only a
+// search can tell.
 type Held struct {
 	Message int64
 	Note    string
@@ -199,7 +188,7 @@ func (h Held) apply(t *tx) error {
 		WHERE id = ? AND gone_at = 0 AND status IN (0, 1, 5, 6)`, StatusHeld, h.Note, h.Message); err != nil {
 		return err
 	}
-	_, err := t.exec(`UPDATE delivery SET status = ?, at = ? WHERE message = ? AND status <> 3`,
+	_, err := t.exec(`UPDATE delivery SET status = ?, at = ? WHERE message = ? AND status NOT IN (1, 3)`,
 		DeliveryHeld, h.At, h.Message)
 	return err
 }

@@ -310,6 +310,14 @@ func millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
+// ofMillis is the time that millis has stored.
+func ofMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
 // sqlCode returns the primary SQLite result code of err, 0 if it has none.
 func sqlCode(err error) int {
 	if se := (*sqlError)(nil); errors.As(err, &se) {

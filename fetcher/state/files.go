@@ -99,7 +99,14 @@ func setAside(path string, o *Options) error {
 func damaged(path string, err error) error {
 	return &Error{
 		Code: CodeDamaged, Path: path, Text: base(path) + " is damaged", Err: err,
-		Hint: "restore a copy, or start anew: --new-state keeps the damaged file and recognises delivered messages by Message-ID",
+		Hint: "restore a copy, or start anew: --new-state keeps the damaged file (messages already in a target are recognised by Message-ID)",
+	}
+}
+
+func missing(path string) error {
+	return &Error{
+		Code: CodeMissing, Path: path, Text: base(path) + " is gone, but its lock file shows that it was there",
+		Hint: "restore it, or start anew: --new-state (messages already in a target are recognised by Message-ID)",
 	}
 }
 

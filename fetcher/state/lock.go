@@ -107,6 +107,16 @@ func hasMark(f *os.File) bool {
 	return err == nil && string(b) == markLine
 }
 
+// wasUsed reports whether the state at path was in use once. It takes no lock.
+func wasUsed(path string) bool {
+	f, err := os.OpenFile(lockPath(path), os.O_RDONLY|noFollow|nonBlock, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return hasMark(f)
+}
+
 // holder returns the process id in a lock file, 0 if there is none.
 func holder(f *os.File) int {
 	b := make([]byte, len(fmt.Sprintf(pidLine, 0)))

@@ -97,11 +97,7 @@ func (s *Store) open(ctx context.Context, lock *lock, o *Options) error {
 			there, err = false, setAside(s.path, o)
 		}
 	case lock.initialised && !o.New:
-		return &Error{
-			Code: CodeMissing, Path: s.path,
-			Text: fmt.Sprintf("%s is gone, but its lock file shows that it was there", base(s.path)),
-			Hint: "restore it, or start anew: --new-state (messages already delivered are recognised by Message-ID)",
-		}
+		return missing(s.path)
 	case lock.initialised:
 		err = setAside(s.path, o) // what is left of the old one
 	}
@@ -260,12 +256,20 @@ func (s *Store) room() error {
 }
 
 // View opens the state at path for reading, at any time and beside a running
-// writer. Put returns ErrReadOnly. Where there is no state yet the error is
-// fs.ErrNotExist, every other one an *Error.
+// writer. Put returns ErrReadOnly. Where there was never a state the error is
+// fs.ErrNotExist, every other one but ctx's an *Error.
 func View(ctx context.Context, path string) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	s, err := openView(path)
+	if errors.Is(err, fs.ErrNotExist) && wasUsed(path) {
+		return nil, missing(path)
+	}
+	return s, err
+}
+
+func openView(path string) (*Store, error) {
 	if fi, err := os.Stat(path); err != nil {
 		return nil, classify(path, err)
 	} else if fi.Size() == 0 {

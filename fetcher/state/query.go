@@ -13,18 +13,35 @@ type Known struct {
 	Messages []*Message // in order of ID, gone ones left out; without Content
 }
 
-// read runs a query on the reading connection.
-func (s *Store) read(ctx context.Context, sql string, args []any, each func(row) error) error {
+// with calls f with the reading connection.
+func (s *Store) with(ctx context.Context, f func(*conn) error) error {
 	s.readMu.Lock()
 	defer s.readMu.Unlock()
 	if s.reader == nil {
 		return ErrClosed
 	}
-	err := s.reader.query(ctx, sql, args, each)
+	err := f(s.reader)
 	if err == nil || errors.Is(err, ctx.Err()) {
 		return err
 	}
 	return classify(s.path, err)
+}
+
+// snapshot is with, where all queries of f see the same moment.
+func (s *Store) snapshot(ctx context.Context, f func(*conn) error) error {
+	return s.with(ctx, func(c *conn) error {
+		if err := c.script("BEGIN"); err != nil {
+			return err
+		}
+		err := f(c)
+		_ = c.script("ROLLBACK") // it has only read
+		return err
+	})
+}
+
+// read runs a query on the reading connection.
+func (s *Store) read(ctx context.Context, sql string, args []any, each func(row) error) error {
+	return s.with(ctx, func(c *conn) error { return c.query(ctx, sql, args, each) })
 }
 
 const accountColumns = `id, source, name, first_pass_done, list_hash, list_count, last_pass, last_success, exact`
@@ -99,9 +116,17 @@ func (s *Store) ByHash(ctx context.Context, account int64, hash [32]byte) ([]*Me
 	return s.messages(ctx, `WHERE hash = ? AND (absent_since > 0 OR gone_at > 0) AND account = ? ORDER BY id`, hash[:], account)
 }
 
-func (s *Store) messages(ctx context.Context, where string, args ...any) ([]*Message, error) {
+func (s *Store) messages(ctx context.Context, where string, args ...any) (out []*Message, err error) {
+	err = s.with(ctx, func(c *conn) error {
+		out, err = selectMessages(ctx, c, where, args...)
+		return err
+	})
+	return out, err
+}
+
+func selectMessages(ctx context.Context, c *conn, where string, args ...any) ([]*Message, error) {
 	var out []*Message
-	err := s.read(ctx, `SELECT `+messageColumns+`, `+contentColumns+` FROM message `+where, args, func(r row) error {
+	err := c.query(ctx, `SELECT `+messageColumns+`, `+contentColumns+` FROM message `+where, args, func(r row) error {
 		m := new(Message)
 		scanMessage(r, m)
 		m.Content = scanContent(r, 14)
@@ -139,9 +164,17 @@ func (s *Store) Uncertain(ctx context.Context, account int64) ([]Delivery, error
 		WHERE d.status IN (1, 2) AND m.account = ? ORDER BY d.message, n`, account)
 }
 
-func (s *Store) deliveries(ctx context.Context, where string, args ...any) ([]Delivery, error) {
+func (s *Store) deliveries(ctx context.Context, where string, args ...any) (out []Delivery, err error) {
+	err = s.with(ctx, func(c *conn) error {
+		out, err = selectDeliveries(ctx, c, where, args...)
+		return err
+	})
+	return out, err
+}
+
+func selectDeliveries(ctx context.Context, c *conn, where string, args ...any) ([]Delivery, error) {
 	var out []Delivery
-	err := s.read(ctx, `SELECT `+deliveryColumns+` FROM delivery d `+where, args, func(r row) error {
+	err := c.query(ctx, `SELECT `+deliveryColumns+` FROM delivery d `+where, args, func(r row) error {
 		out = append(out, scanDelivery(r))
 		return nil
 	})

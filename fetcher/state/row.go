@@ -24,12 +24,7 @@ func (r row) null(i int) bool {
 	return sqlite3.Xsqlite3_column_type(r.tls, r.st, int32(i)) == sqlite3.SQLITE_NULL //nolint:gosec // a column
 }
 
-func (r row) time(i int) time.Time {
-	if ms := r.int64(i); ms != 0 {
-		return time.UnixMilli(ms).UTC()
-	}
-	return time.Time{}
-}
+func (r row) time(i int) time.Time { return ofMillis(r.int64(i)) }
 
 // octets returns a text or blob that is valid until the statement goes on.
 func (r row) octets(i int) []byte {

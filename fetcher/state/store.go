@@ -73,12 +73,7 @@ func (s *Store) Put(ctx context.Context, changes ...Change) error {
 
 // Clock returns the high-water clock: the latest time that a Clock change has
 // reached, zero if there was none.
-func (s *Store) Clock() time.Time {
-	if ms := s.clock.Load(); ms != 0 {
-		return time.UnixMilli(ms).UTC()
-	}
-	return time.Time{}
-}
+func (s *Store) Clock() time.Time { return ofMillis(s.clock.Load()) }
 
 // write is the writer goroutine. It takes whatever waits as one transaction;
 // while that is being synced the next one gathers by itself, so no timer is

@@ -39,7 +39,7 @@ type Message struct {
 	ID          int64
 	UIDL        string // raw octets, 1 to 512 of them
 	Gen         int    // tells messages with the same UIDL apart
-	Size        int64  // octets as LIST had them
+	Size        int64  // octets as LIST had them; -1 if it was never asked
 	FirstSeen   time.Time
 	Fetches     int // begun RETRs, counted before they are sent
 	Holds       int // how often it was quarantined

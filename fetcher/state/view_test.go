@@ -53,6 +53,23 @@ func TestView(t *testing.T) {
 	}
 }
 
+// TestView_missing does not take a lost state for one that never was.
+func TestView_missing(t *testing.T) {
+	path := used(t)
+	for _, lose := range []func() error{
+		func() error { return os.Truncate(path, 0) },
+		func() error { return os.Remove(path) },
+	} {
+		if err := lose(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := View(ctx, path)
+		if wantCode(t, err, CodeMissing); errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%v passes for a first start", err)
+		}
+	}
+}
+
 func TestView_damaged(t *testing.T) {
 	path := used(t)
 	write(t, path, bytes.Repeat([]byte("junk"), 2000))
