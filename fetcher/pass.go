@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -163,7 +164,8 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 	if err != nil {
 		return finished, err
 	}
-	if !known.Account.FirstPassDone {
+	sure := work(known)
+	if sure {
 		defer p.greet(ctx)()
 	}
 	conn, err := maildrop.Dial(ctx, &p.account.Maildrop, p.log)
@@ -175,7 +177,7 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 	if err != nil {
 		return finished, err
 	}
-	if known.Account.FirstPassDone && len(pl.fetch) > 0 {
+	if !sure && len(pl.fetch) > 0 {
 		defer p.greet(ctx)()
 	}
 	p.unsure = len(pending) // what is not known yet counts as failed if the pass ends here
@@ -218,6 +220,14 @@ func (p *pass) remember(ctx context.Context) (known *state.Known, pending map[in
 		known, err = p.f.State.Known(ctx, p.source)
 	}
 	return known, pending, err
+}
+
+// work reports whether there is likely something to deliver, before the listing
+// is seen: nothing is known yet, or the first pass was cut short.
+func work(known *state.Known) bool {
+	return known.Account.ID == 0 || !known.Account.FirstPassDone && slices.ContainsFunc(known.Messages, func(m *state.Message) bool {
+		return (m.Status == state.StatusNew || m.Status == state.StatusRouted) && m.AbsentSince.IsZero()
+	})
 }
 
 // greet connects to the targets while the maildrop is being read: logging in is
