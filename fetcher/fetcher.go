@@ -21,6 +21,9 @@ type Account struct {
 	FirstRun FirstRun
 }
 
+// Source names the maildrop in the state: an account's name may change.
+func (a *Account) Source() string { return a.Maildrop.Addr() + "/" + a.Maildrop.User }
+
 // FirstRun says which messages count when nothing is known of a maildrop yet.
 // The others are remembered, left alone and never deleted. The zero FirstRun
 // takes all.

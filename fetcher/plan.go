@@ -125,7 +125,7 @@ func (pl *plan) remembered(it item, shared bool) {
 	if q.tried[m.ID] || q.uncertain[m.ID] {
 		return
 	}
-	if m.Size != it.Size && m.Status != state.StatusNew {
+	if m.Size >= 0 && m.Size != it.Size && m.Status != state.StatusNew { // imported by its UIDL alone, it has no size
 		pl.changed = append(pl.changed, it)
 		return
 	}
