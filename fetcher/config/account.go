@@ -2,7 +2,6 @@ package config
 
 import (
 	"math"
-	"slices"
 
 	"gopkg.in/yaml.v3"
 
@@ -13,8 +12,12 @@ import (
 func accountKeys() section[fetcher.Account] {
 	first, rest := serverKeys(pop3, func(a *fetcher.Account) *endpoint.Server { return &a.Maildrop.Server })
 	keys := append(first, key[fetcher.Account]{
-		"keep", "forever", "What stays on the server after safe delivery: forever, or for how long since popferry first saw it (0d: delete at once).",
+		"keep", "forever", "What stays on the server after safe delivery: forever, for how long since popferry first saw it (0d: delete at once), or several limits.",
 		func(d *decoder, v value, a *fetcher.Account) { a.Keep = d.keep(v) },
+	})
+	keys = append(keys, key[fetcher.Account]{
+		"first_run", "all", "Which messages count when nothing is known of the account yet: all, new, or since:2026-01-31; the others are left alone.",
+		func(d *decoder, v value, a *fetcher.Account) { a.FirstRun = d.firstRun(v) },
 	})
 	keys = append(keys, rest...)
 	keys = append(keys,
@@ -33,7 +36,7 @@ func accountKeys() section[fetcher.Account] {
 			func(d *decoder, v value, a *fetcher.Account) { a.Maildrop.AllowLF = d.yes(v) },
 		},
 	)
-	return section[fetcher.Account]{keys: keys, later: slices.Concat(laterServer, []string{"first_run"})}
+	return section[fetcher.Account]{keys: keys, later: laterServer}
 }
 
 func limitKeys() section[fetcher.Limits] {
@@ -68,29 +71,4 @@ func (d *decoder) account(name, n *yaml.Node) *fetcher.Account {
 		d.finishServer(pop3, name, where, f, &a.Maildrop.Server)
 	}
 	return a
-}
-
-// keep reads forever or a duration.
-func (d *decoder) keep(v value) fetcher.Keep {
-	if v.Kind == yaml.MappingNode {
-		d.fail(v.Node, "config-not-supported", "keep with days, newest or until_full is not supported by this version of popferry").
-			Hint = "Write forever or a duration: keep: 30d"
-		return fetcher.Keep{Forever: true}
-	}
-	s, ok := d.scalar(v)
-	if !ok || s == "forever" {
-		return fetcher.Keep{Forever: true}
-	}
-	if dur, ok := parseDuration(s); ok && dur <= longest {
-		return fetcher.Keep{For: dur}
-	}
-	e := d.fail(v.Node, "config-keep", "keep in %s must be forever or a duration, not %s", v.where, d.show(v.Node))
-	e.Hint = "forever (nothing is deleted), 0d (delete after safe delivery), 30d (30 days after popferry first saw it)."
-	switch {
-	case digits.MatchString(s) && s == v.Value && len(s) < 6:
-		e.Suggest = "did you mean \"" + s + "d\"?"
-	default:
-		e.Suggest = didYouMean(s, []string{"forever"})
-	}
-	return fetcher.Keep{Forever: true}
 }

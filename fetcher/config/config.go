@@ -234,6 +234,11 @@ func (d *decoder) config(tree *yaml.Node, c *Config) {
 	if !f.has("state") {
 		c.State = d.defaultState()
 	}
+	for _, a := range c.Accounts {
+		if since := a.FirstRun.Since; !since.IsZero() {
+			a.FirstRun.Since = time.Date(since.Year(), since.Month(), since.Day(), 0, 0, 0, 0, c.Location)
+		}
+	}
 	for _, k := range []string{"accounts", "targets", "jobs"} {
 		switch v, ok := f[k]; {
 		case !ok:

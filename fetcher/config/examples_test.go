@@ -82,7 +82,7 @@ type reference struct {
 // below says which section stands under a key of another.
 var below = map[string]string{
 	"top.log": "log", "top.accounts": "account", "top.targets": "target", "top.rules": "rule", "top.jobs": "job",
-	"account.limits": "limits", "rule.if": "if", "rule.then": "then", "if.any": "if", "if.all": "if", "if.not": "if",
+	"account.limits": "limits", "account.keep": "keep", "rule.if": "if", "rule.then": "then", "if.any": "if", "if.all": "if", "if.not": "if",
 }
 
 func (r *reference) walk(section string, n *yaml.Node) {

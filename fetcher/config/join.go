@@ -43,6 +43,12 @@ func (d *decoder) join(t *topDraft) {
 			if d.known("target", r, t.targets) {
 				used[r.name] = true
 				j.Targets = append(j.Targets, r.name)
+				if target := t.Targets[r.name]; target != nil && target.Dedupe != fetcher.Recover {
+					if j.Dedupe == nil {
+						j.Dedupe = map[string]fetcher.Dedupe{}
+					}
+					j.Dedupe[r.name] = target.Dedupe
+				}
 				d.noLoop(t, j, r)
 			}
 		}

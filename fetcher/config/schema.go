@@ -14,7 +14,7 @@ func Keys() []Key {
 	var all []Key
 	for _, keys := range [][]Key{
 		topKeys().describe("top"), logKeys().describe("log"),
-		accountKeys().describe("account"), limitKeys().describe("limits"),
+		accountKeys().describe("account"), keepKeys().describe("keep"), limitKeys().describe("limits"),
 		imapKeys().describe("target"),
 		ruleKeys().describe("rule"), condKeys().describe("if"), thenKeys().describe("then"),
 		jobKeys().describe("job"),

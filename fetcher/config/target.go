@@ -5,6 +5,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"popferry/fetcher"
 	"popferry/targets"
 	"popferry/targets/endpoint"
 	"popferry/targets/imap"
@@ -15,44 +16,55 @@ type Target struct {
 	Name   string
 	Type   string           // "imap"
 	Server *endpoint.Server // part of Config; to show, not to change
+	Dedupe fetcher.Dedupe
 	Config targets.Config
 }
 
-// laterTarget are the keys of targets that only later versions know.
-var laterTarget = []string{"rate", "dedupe", "recipient", "sender", "helo", "on_ambiguous", "path"}
+// targetDraft is a target while it is read.
+type targetDraft struct {
+	imap.Config
+	dedupe fetcher.Dedupe
+}
 
-func imapKeys() section[imap.Config] {
-	first, rest := serverKeys(imap4, func(c *imap.Config) *endpoint.Server { return &c.Server })
-	keys := append([]key[imap.Config]{
-		{"type", "imap", "Kind of target: imap.", func(*decoder, value, *imap.Config) {}}, // read by target
+// laterTarget are the keys of targets that only later versions know.
+var laterTarget = []string{"rate", "recipient", "sender", "helo", "on_ambiguous", "path"}
+
+func imapKeys() section[targetDraft] {
+	first, rest := serverKeys(imap4, func(c *targetDraft) *endpoint.Server { return &c.Server })
+	keys := append([]key[targetDraft]{
+		{"type", "imap", "Kind of target: imap.", func(*decoder, value, *targetDraft) {}}, // read by target
 	}, first...)
 	keys = append(keys,
-		key[imap.Config]{
+		key[targetDraft]{
 			"folder", "INBOX", "Where a message goes when no rule says otherwise; / separates levels.",
-			func(d *decoder, v value, c *imap.Config) { c.Folder = d.text(v) },
+			func(d *decoder, v value, c *targetDraft) { c.Folder = d.text(v) },
 		},
-		key[imap.Config]{
+		key[targetDraft]{
 			"create_folders", "yes", "yes creates missing folders.",
-			func(d *decoder, v value, c *imap.Config) { c.CreateFolders = d.yes(v) },
+			func(d *decoder, v value, c *targetDraft) { c.CreateFolders = d.yes(v) },
 		},
-		key[imap.Config]{
+		key[targetDraft]{
 			"subscribe", "yes", "yes subscribes the folders that were created.",
-			func(d *decoder, v value, c *imap.Config) { c.Subscribe = d.yes(v) },
+			func(d *decoder, v value, c *targetDraft) { c.Subscribe = d.yes(v) },
 		},
-		key[imap.Config]{
+		key[targetDraft]{
 			"flags", "none", "Flags of every message: seen, flagged, answered, draft, keywords.",
-			func(d *decoder, v value, c *imap.Config) { c.Flags = d.flags(v) },
+			func(d *decoder, v value, c *targetDraft) { c.Flags = d.flags(v) },
 		},
-		key[imap.Config]{
+		key[targetDraft]{
 			"date", "received", "The INTERNALDATE: received (top Received, then Date, then now), header (Date, then Received, then now) or now.",
-			func(d *decoder, v value, c *imap.Config) { c.Date = d.date(v) },
+			func(d *decoder, v value, c *targetDraft) { c.Date = d.date(v) },
 		},
-		key[imap.Config]{
+		key[targetDraft]{
 			"connections", "2 if the server has LITERAL+, else 8", "Connections at most.",
-			func(d *decoder, v value, c *imap.Config) { c.Connections = d.count(v, 1, 100) },
+			func(d *decoder, v value, c *targetDraft) { c.Connections = d.count(v, 1, 100) },
 		},
 	)
-	return section[imap.Config]{keys: append(keys, rest...), later: slices.Concat(laterServer, laterTarget)}
+	keys = append(keys, key[targetDraft]{
+		"dedupe", "recover", "When the target is asked whether it has a message: recover (after an interruption, and until a first pass over the account is done), message-id (always) or off (never).",
+		func(d *decoder, v value, c *targetDraft) { c.dedupe = d.dedupe(v) },
+	})
+	return section[targetDraft]{keys: append(keys, rest...), later: slices.Concat(laterServer, laterTarget)}
 }
 
 // target reads one entry of targets. It is nil when its type is not known: its
@@ -62,12 +74,13 @@ func (d *decoder) target(name, n *yaml.Node) *Target {
 	if kind := lookup(n, "type"); kind != nil && !d.isIMAP(value{Node: kind, key: "type", where: where}) {
 		return nil
 	}
-	c := &imap.Config{Folder: "INBOX", CreateFolders: true, Subscribe: true, Date: imap.DateReceived}
-	f := imapKeys().read(d, n, where, c)
+	t := &targetDraft{Config: imap.Config{Folder: "INBOX", CreateFolders: true, Subscribe: true, Date: imap.DateReceived}}
+	f := imapKeys().read(d, n, where, t)
+	c := &t.Config
 	if n.Kind == yaml.MappingNode {
 		d.finishServer(imap4, name, where, f, &c.Server)
 	}
-	return &Target{Name: name.Value, Type: "imap", Server: &c.Server, Config: c}
+	return &Target{Name: name.Value, Type: "imap", Server: &c.Server, Dedupe: t.dedupe, Config: c}
 }
 
 // isIMAP reads the type of a target.
@@ -104,6 +117,17 @@ func lookup(n *yaml.Node, key string) *yaml.Node {
 		}
 	}
 	return nil
+}
+
+func (d *decoder) dedupe(v value) fetcher.Dedupe {
+	switch d.word(v, "recover", "message-id", "off") {
+	case "message-id":
+		return fetcher.Compare
+	case "off":
+		return fetcher.Off
+	default:
+		return fetcher.Recover
+	}
 }
 
 func (d *decoder) date(v value) imap.DatePolicy {
