@@ -89,7 +89,7 @@ func (k *catalog) list(c *conn, last uint32, claimed func(uid uint32) bool) erro
 	}
 	k.lines = make([]line, 0, min(box.NumMessages, last, maxScan))
 	err = c.overview(imap.UIDRange{Start: 1, Stop: imap.UID(last)}, func(uid uint32, size int64, id string) {
-		if uid != 0 && uid <= last && (claimed == nil || !claimed(uid)) {
+		if claimed == nil || !claimed(uid) {
 			k.lines = append(k.lines, line{key: k.key(id), size: size, uid: uid})
 		}
 	})

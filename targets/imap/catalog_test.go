@@ -117,6 +117,39 @@ func TestCatalog_together(t *testing.T) {
 	}
 }
 
+// TestCatalog_readOnce: however many look at a copy, it is read once.
+func TestCatalog_readOnce(t *testing.T) {
+	asked, hold := make(chan struct{}), make(chan struct{})
+	hook := fetchBodies(1, targetstest.Action{Wait: hold})
+	s := filled(t, 3, &targetstest.IMAP{Hook: func(c targetstest.Command) targetstest.Action {
+		a := hook(c)
+		if a.Wait != nil {
+			close(asked)
+		}
+		return a
+	}})
+	k := catalog(t, open(t, config(s.Port())))
+	w := targetstest.WantedOf(strings.Replace(targetstest.Text(1), "body 1", "body 2", 1))
+	var wg, started sync.WaitGroup
+	look := func() {
+		if f, err := k.Take(t.Context(), w); err != nil || f.OK {
+			t.Errorf("%+v, %v", f, err)
+		}
+	}
+	wg.Go(look)
+	<-asked
+	for range 20 {
+		started.Add(1)
+		wg.Go(func() { started.Done(); look() })
+	}
+	started.Wait()
+	close(hold)
+	wg.Wait()
+	if n := s.Count("UID FETCH"); n != 2 { // with that of the list
+		t.Errorf("%d FETCHes, want 2", n)
+	}
+}
+
 // TestCatalog_changes: what happens to the folder between the list and Take.
 func TestCatalog_changes(t *testing.T) {
 	raw := targetstest.Text(1)

@@ -1,9 +1,11 @@
 package imap_test
 
 import (
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"popferry/targets"
 	"popferry/targets/imap"
@@ -168,6 +170,29 @@ func TestMark_afterLoss(t *testing.T) {
 				t.Fatalf("mark %v, %v after %v, want UIDVALIDITY %d", m, err, before, validity)
 			}
 		}
+	}
+}
+
+// TestMark_afterIdleLoss: the same when nobody was delivering.
+func TestMark_afterIdleLoss(t *testing.T) {
+	s := start(t, &targetstest.IMAP{})
+	tg := open(t, config(s.Port()))
+	before, err := tg.Mark(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Renew("INBOX")
+	s.Drop()
+	deadline := time.Now().Add(10 * time.Second)
+	for { // until the target has heard of it
+		m, err := tg.Mark(t.Context(), "")
+		if err == nil && m.UIDValidity != before.UIDValidity {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("mark %v, %v, still that of before", m, err)
+		}
+		runtime.Gosched()
 	}
 }
 
