@@ -37,16 +37,16 @@ func parse(t *testing.T, account, target string) *config.Config {
 func TestLoad_keep(t *testing.T) {
 	const day = 24 * time.Hour
 	for text, want := range map[string]fetcher.Keep{
-		"timeout: 5s":                                     {Forever: true},
-		"keep: forever":                                   {Forever: true},
-		"keep: 0d":                                        {},
-		"keep: 2w":                                        {For: 14 * day},
-		"keep: { days: 30 }":                              {For: 30 * day},
-		"keep: { days: 0 }":                               {},
-		"keep: { newest: 500 }":                           {Newest: 500},
-		"keep: { days: 30, newest: 500 }":                 {For: 30 * day, Newest: 500},
-		"keep: { until_full: 800M }":                      {Forever: true, UntilFull: 800 << 20},
-		"keep: { days: 7, until_full: 1G }":               {For: 7 * day, UntilFull: 1 << 30},
+		"timeout: 5s":                       {Forever: true},
+		"keep: forever":                     {Forever: true},
+		"keep: 0d":                          {},
+		"keep: 2w":                          {For: 14 * day},
+		"keep: { days: 30 }":                {For: 30 * day},
+		"keep: { days: 0 }":                 {},
+		"keep: { newest: 500 }":             {Newest: 500},
+		"keep: { days: 30, newest: 500 }":   {For: 30 * day, Newest: 500},
+		"keep: { until_full: 800M }":        {Forever: true, UntilFull: 800 << 20},
+		"keep: { days: 7, until_full: 1G }": {For: 7 * day, UntilFull: 1 << 30},
 		"keep: { newest: 5, until_full: 1K, days: \"3\"}": {For: 3 * day, Newest: 5, UntilFull: 1 << 10},
 	} {
 		if d := cmp.Diff(want, parse(t, text, "").Accounts["isp"].Keep); d != "" {
