@@ -17,7 +17,8 @@ import (
 	"popferry/targets"
 )
 
-// facts are what the first login taught about the server.
+// facts are what the first login taught about the server, with the capabilities
+// of the last. They are replaced, never changed: others read them unlocked.
 type facts struct {
 	caps   caps
 	delim  string // between the levels of a folder name; "" where there are none
@@ -29,7 +30,7 @@ func (t *Target) learn(c *conn) error {
 	t.mu.Lock()
 	known := t.facts != nil
 	if known {
-		t.facts.caps = c.caps
+		t.facts = &facts{caps: c.caps, delim: t.facts.delim, prefix: t.facts.prefix}
 	}
 	t.mu.Unlock()
 	if known {
