@@ -138,11 +138,14 @@ func windowOf(ds []state.Delivery, now targets.Mark) targets.Mark {
 // copy away from an uncertain delivery of the same message, because two
 // identical messages need two copies.
 func (p *pass) confirmed(ctx context.Context, ds []state.Delivery, messages map[int64]*state.Message, since targets.Mark) ([]targets.Wanted, error) {
-	like := make(map[[32]byte]*state.Message, len(ds))
+	// Those that only share the Message-ID count, too: where the server rewrites
+	// mail it is by this that copies are told apart, after the exact ones.
+	hashes, names := make(map[[32]byte]bool), make(map[string]bool)
 	first := ds[0].At
 	for _, d := range ds {
 		m := messages[d.Message]
-		like[m.Hash] = m
+		hashes[m.Hash] = true
+		names[m.MessageID] = m.MessageID != ""
 		if d.At.Before(first) {
 			first = d.At
 		}
@@ -150,14 +153,13 @@ func (p *pass) confirmed(ctx context.Context, ds []state.Delivery, messages map[
 	copies, err := p.f.State.Copies(ctx, ds[0].Target, ds[0].Box)
 	var out []targets.Wanted
 	for _, c := range copies {
-		m := like[c.Hash]
 		switch {
-		case m == nil, c.UIDValidity == since.UIDValidity && c.UID != 0:
+		case !hashes[c.Hash] && !names[c.MessageID], c.UIDValidity == since.UIDValidity && c.UID != 0:
 			continue // another message, or excluded by its UID
 		case c.UIDValidity == since.UIDValidity && c.UIDNext < since.UIDNext && c.At.Before(first):
 			continue // before the window
 		}
-		out = append(out, wanted(m))
+		out = append(out, targets.Wanted{Hash: c.Hash, Size: c.CanonSize, MessageID: c.MessageID, Stable: c.Stable})
 	}
 	return out, err
 }
