@@ -275,7 +275,7 @@ func (p *pass) receive(ctx context.Context, it item, inc maildrop.Incoming, reco
 // settled reports whether there is nothing to deliver of a message just read:
 // it may not be the one that was asked for, or it is known under another UIDL.
 func (p *pass) settled(ctx context.Context, it item, b *body, recorded []state.Delivery) (bool, error) {
-	if len(recorded) > 0 && it.msg.Content != nil && it.msg.Hash != b.hash {
+	if len(recorded) > 0 && it.msg.Content != nil && !b.is(it.msg) {
 		// Some of its copies may exist already: they are of another message.
 		p.again++
 		_, err := p.rebirth(ctx, []item{it})

@@ -59,6 +59,7 @@ func (p *pass) open(it item, b *body, recorded []state.Delivery) *letter {
 		Octets:    b.octets,
 		MessageID: l.message.MessageID,
 		Stable:    targets.StableHash(b.head),
+		Body:      b.text,
 	}
 	if len(recorded) > 0 {
 		for _, d := range recorded {

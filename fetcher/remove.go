@@ -147,15 +147,14 @@ func (p *pass) verify(ctx context.Context, conn *maildrop.Conn, items []item) ([
 		p.warn(fmt.Sprintf("the server has no TOP, so %d messages are read once more before they are deleted", len(asked)))
 	}
 	other, same, err := p.sort(p.heads(ctx, conn, entries(asked)), asked, func(it item, inc maildrop.Incoming) (bool, error) {
-		return p.sameAs(it.msg, conn, inc)
+		return p.sameAs(ctx, it.msg, conn, inc)
 	})
 	if err == nil && conn.Caps().TOP && len(other) > 0 {
 		// A header that changed does not make it another message: servers mark
 		// mail as spam afterwards.
 		var also []item
 		other, also, err = p.sort(conn.Retrieve(ctx, slices.Values(entries(other))), other, func(it item, inc maildrop.Incoming) (bool, error) {
-			h, _, err := targets.CanonOf(inc.Body)
-			return h == targets.Hash(it.msg.Hash), err
+			return p.sameWhole(ctx, it.msg, inc)
 		})
 		same = append(same, also...)
 	}
@@ -185,11 +184,20 @@ func (p *pass) heads(ctx context.Context, conn *maildrop.Conn, want []maildrop.E
 
 // sameAs reports whether what heads returned is the message m. Its size is
 // compared elsewhere.
-func (p *pass) sameAs(m *state.Message, conn *maildrop.Conn, inc maildrop.Incoming) (bool, error) {
+func (p *pass) sameAs(ctx context.Context, m *state.Message, conn *maildrop.Conn, inc maildrop.Incoming) (bool, error) {
 	if !conn.Caps().TOP {
-		h, _, err := targets.CanonOf(inc.Body)
-		return h == targets.Hash(m.Hash), err
+		return p.sameWhole(ctx, m, inc)
 	}
 	stable, err := stableOf(inc)
 	return stable == targets.Hash(m.Stable), err
+}
+
+// sameWhole reports whether all of a message is the message m.
+func (p *pass) sameWhole(ctx context.Context, m *state.Message, inc maildrop.Incoming) (bool, error) {
+	b, err := p.f.bodies().take(ctx, inc.Body, inc.Size)
+	if err != nil {
+		return false, err
+	}
+	defer b.release()
+	return b.is(m), nil
 }

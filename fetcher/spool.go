@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"popferry/fetcher/state"
 	"popferry/targets"
 )
 
@@ -48,13 +49,20 @@ type body struct {
 	size   int64 // octets here
 	octets int64 // octets as the server sent them
 	hash   targets.Hash
-	canon  int64  // octets of the canonical form
-	head   []byte // the header, headerMax octets of it at most
+	canon  int64        // octets of the canonical form
+	text   targets.Hash // of the canonical form without the header
+	head   []byte       // the header, headerMax octets of it at most
 
 	sp       *spool
 	held     int64 // of the memory budget
 	heldDisk int64 // of the spool budget
 	file     *os.File
+}
+
+// is reports whether this is the body of m, but for marks that servers put into
+// the header of what they have shown (Status, X-UIDL).
+func (b *body) is(m *state.Message) bool {
+	return targets.StableHash(b.head) == targets.Hash(m.Stable) && b.text == targets.Hash(m.Body)
 }
 
 // release gives the budget back. The body is not to be read afterwards.
@@ -72,7 +80,7 @@ func (b *body) release() {
 // take reads r to its end. It waits until the budget has room for claim octets,
 // what LIST said. After an error nothing is held; r may not be at its end.
 func (s *spool) take(ctx context.Context, r io.Reader, claim int64) (*body, error) {
-	in := intake{sp: s, b: &body{sp: s}}
+	in := intake{sp: s, b: &body{sp: s}, edge: append(make([]byte, 0, 8), crlf...)} // as if a line had ended: a message may have no header
 	// A little more than LIST says: bare LFs grow and some servers do not count
 	// line ends. What it lies about beyond that is at most inMemory a message,
 	// one message at a time.
@@ -107,6 +115,8 @@ type intake struct {
 	b     *body
 	mem   []byte
 	canon targets.Canon
+	text  targets.Canon // of what follows the header
+	edge  []byte        // the last octets before it began, "" once it has
 	last  byte
 }
 
@@ -180,6 +190,7 @@ func lines(p []byte, last byte) (n int, bare bool) {
 
 func (in *intake) store(p []byte) error {
 	in.canon.Write(p)
+	in.split(p)
 	b := in.b
 	b.size += int64(len(p))
 	if b.file != nil {
@@ -200,6 +211,32 @@ func (in *intake) store(p []byte) error {
 	}
 	in.mem = append(in.mem, p...)
 	return nil
+}
+
+// split finds the end of the header and hashes what follows it: a server may
+// mark the header of a message it has shown, and it is still the same message.
+func (in *intake) split(p []byte) {
+	if in.edge == nil {
+		in.text.Write(p)
+		return
+	}
+	was := len(in.edge)
+	in.edge = append(in.edge, p[:min(len(p), len(crlfcrlf)-1)]...)
+	start := -1
+	if i := bytes.Index(in.edge, crlfcrlf); i >= 0 { // it lies across pieces
+		start = i + len(crlfcrlf) - was
+	} else if i := bytes.Index(p, crlfcrlf); i >= 0 {
+		start = i + len(crlfcrlf)
+	}
+	switch {
+	case start >= 0:
+		in.edge = nil
+		in.text.Write(p[start:])
+	case len(p) >= len(crlfcrlf)-1:
+		in.edge = append(in.edge[:0], p[len(p)-len(crlfcrlf)+1:]...)
+	default:
+		in.edge = append(in.edge[:0], in.edge[max(0, len(in.edge)-len(crlfcrlf)+1):]...)
+	}
 }
 
 // toFile moves what is in memory to a file, and p behind it.
@@ -244,6 +281,7 @@ func (in *intake) done() (*body, error) {
 		}
 	}
 	b.hash, b.canon = in.canon.Sum()
+	b.text, _ = in.text.Sum()
 	if b.file != nil {
 		b.ReaderAt = b.file
 		b.head = bytes.Clone(headerOf(b.head)) // or every large body pins headerMax octets

@@ -111,6 +111,23 @@ func TestSpool_takeLarge(t *testing.T) {
 	}
 }
 
+// The body's hash is that of what follows the first empty line, wherever the
+// pieces end and whatever the header says.
+func TestSpool_text(t *testing.T) {
+	const body = "one\r\n\r\ntwo\r\n"
+	want, _, _ := targets.CanonOf(strings.NewReader(body))
+	for _, head := range []string{"\r\n", "\n", "A: b\r\n\r\n", "A: b\n\n", "A: b\r\nStatus: RO\r\n\r\n", "A: " + strings.Repeat("x", 3000) + "\r\n\r\n"} {
+		for name, r := range map[string]func(io.Reader) io.Reader{"whole": func(r io.Reader) io.Reader { return r }, "octets": iotest.OneByteReader, "halves": iotest.HalfReader} {
+			s := newSpool(t.TempDir())
+			b, err := s.take(context.Background(), r(strings.NewReader(head+body)), 0)
+			if err != nil || b.text != want {
+				t.Errorf("%.20q in %s: %v, %s", head, name, err, b.text)
+			}
+			b.release()
+		}
+	}
+}
+
 func TestSpool_failures(t *testing.T) {
 	broken := errors.New("connection reset")
 	for _, c := range []struct {

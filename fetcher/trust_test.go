@@ -96,6 +96,34 @@ func TestTrust_sizeChanges(t *testing.T) {
 	w.exactlyOnce()
 }
 
+// A server that marks what it has shown changes the size and the octets of a
+// message: it is still the same message, and may be deleted.
+func TestTrust_statusHeader(t *testing.T) {
+	for _, top := range []bool{true, false} {
+		w := newWorld(t)
+		if !top {
+			w.pop.Caps = []string{"UIDL", "USER", "PIPELINING"}
+		}
+		w.start()
+		w.account.Keep = Keep{For: day}
+		w.fill(12)
+		w.mustPass()
+		ms := w.pop.Messages("jane")
+		for i := range ms {
+			ms[i].Body = append([]byte("Status: RO\r\nX-UIDL: abc\r\n"), ms[i].Body...)
+		}
+		w.pop.SetMessages("jane", ms)
+		if r := w.mustPass(); r.New != 0 || r.Delivered != 0 {
+			t.Errorf("TOP=%v: %+v", top, r)
+		}
+		w.now = w.now.Add(day)
+		if r := w.mustPass(); r.Deleted != 12 || w.left() != 0 {
+			t.Errorf("TOP=%v: %+v, %d left", top, r, w.left())
+		}
+		w.exactlyOnce()
+	}
+}
+
 func TestTrust_duplicateUIDLs(t *testing.T) {
 	w := newWorld(t).start()
 	w.account.Keep = Keep{For: day}

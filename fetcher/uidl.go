@@ -116,7 +116,7 @@ func (p *pass) changed(ctx context.Context, conn *maildrop.Conn, items []item) (
 		if m.Content == nil {
 			return false, nil // nothing to compare with
 		}
-		return p.sameAs(m, conn, inc)
+		return p.sameAs(ctx, m, conn, inc)
 	}
 	other, rest, err := p.sort(p.heads(ctx, conn, entries(items)), items, alike)
 	if err != nil {
@@ -125,8 +125,7 @@ func (p *pass) changed(ctx context.Context, conn *maildrop.Conn, items []item) (
 	if conn.Caps().TOP && len(rest) > 0 {
 		var also []item
 		also, rest, err = p.sort(conn.Retrieve(ctx, slices.Values(entries(rest))), rest, func(it item, inc maildrop.Incoming) (bool, error) {
-			h, _, err := targets.CanonOf(inc.Body)
-			return h == targets.Hash(details[it.msg.ID].Hash), err
+			return p.sameWhole(ctx, details[it.msg.ID], inc)
 		})
 		if err != nil {
 			return nil, err

@@ -133,8 +133,8 @@ func (d Dropped) apply(t *tx) error {
 // content stores what the body told.
 func (t *tx) content(m *Message) error {
 	c := m.Content
-	return t.must(1, "content", `UPDATE message SET size = ?, hash = ?, canon_size = ?, stable = ?, msgid = ?, octets = ?
-		WHERE id = ?`, m.Size, c.Hash[:], c.CanonSize, c.Stable[:], c.MessageID, c.Octets, m.ID)
+	return t.must(1, "content", `UPDATE message SET size = ?, hash = ?, canon_size = ?, stable = ?, body = ?, msgid = ?, octets = ?
+		WHERE id = ?`, m.Size, c.Hash[:], c.CanonSize, c.Stable[:], c.Body[:], c.MessageID, c.Octets, m.ID)
 }
 
 // Suspect records that the server may have sent another message than the one

@@ -135,6 +135,7 @@ type (
 		Hash        digest         `json:"hash,omitempty"`
 		CanonSize   int64          `json:"canon_size,omitempty"`
 		Stable      digest         `json:"stable,omitempty"`
+		Body        digest         `json:"body,omitempty"`
 		MessageID   octets         `json:"message_id,omitempty"`
 		Octets      int64          `json:"octets,omitempty"`
 		Deliveries  []deliveryLine `json:"deliveries,omitempty"`
@@ -171,7 +172,7 @@ func lineOf(source string, r Record) messageLine {
 		l.Size = &m.Size
 	}
 	if c := m.Content; c != nil {
-		l.Hash, l.CanonSize, l.Stable, l.MessageID, l.Octets = c.Hash[:], c.CanonSize, c.Stable[:], octets(c.MessageID), c.Octets
+		l.Hash, l.CanonSize, l.Stable, l.Body, l.MessageID, l.Octets = c.Hash[:], c.CanonSize, c.Stable[:], c.Body[:], octets(c.MessageID), c.Octets
 	}
 	for _, d := range r.Deliveries {
 		l.Deliveries = append(l.Deliveries, deliveryLine{

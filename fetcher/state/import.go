@@ -199,6 +199,7 @@ func (l *messageLine) record() (Record, error) {
 		m.Content = &Content{CanonSize: l.CanonSize, MessageID: string(l.MessageID), Octets: l.Octets}
 		copy(m.Hash[:], l.Hash)
 		copy(m.Stable[:], l.Stable)
+		copy(m.Body[:], l.Body)
 	}
 	r := Record{Message: m}
 	for i := range l.Deliveries {
@@ -370,8 +371,8 @@ func (t *tx) adopt(account, id int64, r Record, at time.Time) error {
 		return err
 	}
 	if c := m.Content; c != nil {
-		if err := t.must(1, "import", `UPDATE message SET hash = ?, canon_size = ?, stable = ?, msgid = ?, octets = ? WHERE id = ?`,
-			c.Hash[:], c.CanonSize, c.Stable[:], c.MessageID, c.Octets, id); err != nil {
+		if err := t.must(1, "import", `UPDATE message SET hash = ?, canon_size = ?, stable = ?, body = ?, msgid = ?, octets = ? WHERE id = ?`,
+			c.Hash[:], c.CanonSize, c.Stable[:], c.Body[:], c.MessageID, c.Octets, id); err != nil {
 			return err
 		}
 	}

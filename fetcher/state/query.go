@@ -55,7 +55,7 @@ func scanAccount(r row) Account {
 
 const (
 	messageColumns = `id, uidl, gen, size, first_seen, fetches, holds, status, note, next_try, absent_since, delsent_at, gone_at, suspect`
-	contentColumns = `hash, canon_size, stable, msgid, octets`
+	contentColumns = `hash, canon_size, stable, msgid, octets, body`
 )
 
 func scanMessage(r row, m *Message) {
@@ -72,6 +72,7 @@ func scanContent(r row, i int) *Content {
 	c := &Content{CanonSize: r.int64(i + 1), MessageID: r.text(i + 3), Octets: r.int64(i + 4)}
 	copy(c.Hash[:], r.octets(i))
 	copy(c.Stable[:], r.octets(i+2))
+	copy(c.Body[:], r.octets(i+5))
 	return c
 }
 

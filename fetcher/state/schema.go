@@ -48,6 +48,7 @@ CREATE TABLE message (
 	hash         BLOB,
 	canon_size   INTEGER,
 	stable       BLOB,
+	body         BLOB,
 	msgid        TEXT,
 	octets       INTEGER
 ) STRICT;

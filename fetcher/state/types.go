@@ -61,6 +61,7 @@ type Content struct {
 	Hash      [32]byte // of the canonical form
 	CanonSize int64    // octets of the canonical form
 	Stable    [32]byte // of the stable header fields alone
+	Body      [32]byte // of the canonical form without the header
 	MessageID string   // with its angle brackets; "" if there is none
 	Octets    int64    // as received
 }
