@@ -12,7 +12,7 @@ type Action struct {
 	Reply  string    // raw octets to send instead of the proper reply; the command has no effect
 	Before string    // raw octets to send ahead of the reply
 	After  string    // raw octets to send behind it, in the same segment
-	Stream io.Reader // octets to send behind all that, for replies that do not end
+	Stream io.Reader // octets to send behind all that as they come, for replies that do not end
 
 	Delay time.Duration // before replying
 	Cut   Cut           // how to end the connection

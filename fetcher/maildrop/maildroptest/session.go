@@ -136,7 +136,7 @@ func (e *session) answer(cmd string) bool {
 	}
 	io.WriteString(w, e.act.After)
 	if e.act.Stream != nil {
-		if _, err := io.Copy(w, e.act.Stream); err != nil {
+		if _, err := io.Copy(flushing{w, e.bw}, e.act.Stream); err != nil {
 			return false
 		}
 	}
@@ -147,6 +147,20 @@ func (e *session) answer(cmd string) bool {
 		return false
 	}
 	return more && e.bw.Flush() == nil
+}
+
+// flushing sends what is written at once.
+type flushing struct {
+	w  io.Writer
+	bw *bufio.Writer
+}
+
+func (f flushing) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if err == nil {
+		err = f.bw.Flush()
+	}
+	return n, err
 }
 
 // obey does what a good server does.
