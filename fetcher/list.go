@@ -122,8 +122,10 @@ func (p *pass) count(listing maildrop.Listing, pl *plan) {
 		r.OnServer, r.OnServerBytes = listing.Messages, listing.Octets
 	}
 	r.Left = listing.Messages
-	r.Held = pl.held
-	r.Skipped = len(pl.skipped)
+	// Later listings of a pass do not have what it has held or skipped itself.
+	r.Held += pl.held - p.heldBefore
+	r.Skipped += len(pl.skipped) - p.skippedBefore
+	p.heldBefore, p.skippedBefore = pl.held, len(pl.skipped)
 	for _, it := range pl.fresh {
 		if it.msg.Status == state.StatusMarked {
 			r.Marked++

@@ -47,6 +47,8 @@ type pass struct {
 	clock   time.Time     // the latest time that was known when the pass began
 	rest    bool          // a limit left messages unfetched
 
+	heldBefore, skippedBefore int // of the report, from the last listing
+
 	mu      sync.Mutex // guards what follows; workers write it
 	report  Report
 	tried   map[int64]bool // messages that failed in this pass, by id
