@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 
 	"popferry/fetcher/state"
@@ -62,6 +63,38 @@ func TestCompare_lostState(t *testing.T) {
 				w.exactlyOnce()
 			})
 		}
+	}
+}
+
+// Two accounts that lost their state find the one copy of a message that both
+// have had: one takes it, the other delivers its own.
+func TestCompare_oneCopyTwoAccounts(t *testing.T) {
+	w := newWorld(t).start()
+	const twin = "Message-ID: <t@x>\r\nSubject: twin\r\n\r\nx\r\n"
+	w.target.add(targets.Dest{}, []byte(twin))
+	w.pop.AddUser("june", "secret")
+	w.add("a", twin)
+	w.pop.Add("june", "b", []byte(twin))
+	st, err := state.Open(t.Context(), w.db, state.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	f := w.fetcher(st)
+	other := *w.account
+	other.Name, other.Maildrop.User = "other", "june"
+	var wg sync.WaitGroup
+	w.target.listed, w.target.both = make(chan struct{}, 2), make(chan struct{})
+	for _, a := range []*Account{w.account, &other} {
+		wg.Go(func() {
+			if _, err := f.Pass(t.Context(), w.job, a); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := w.target.count("INBOX"); n != 2 {
+		t.Errorf("%d copies, want 2", n)
 	}
 }
 

@@ -116,7 +116,7 @@ func (f *Fetcher) newPass(j *Job, a *Account) (*pass, error) {
 }
 
 // sourceOf names a maildrop for the state: the account's name may change.
-func sourceOf(a *Account) string { return a.Maildrop.Addr() + "/" + a.Maildrop.User }
+func sourceOf(a *Account) string { return a.Source() }
 
 func (p *pass) run(ctx context.Context) error {
 	if p.f.DryRun {
@@ -255,7 +255,7 @@ func (p *pass) put(ctx context.Context, ch ...state.Change) error {
 	beforePut(ch)
 	err := p.f.State.Put(ctx, ch...)
 	afterPut(ch)
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !taken(ch, err) {
 		p.mu.Lock()
 		if p.fatal == nil {
 			p.fatal = err
@@ -263,6 +263,13 @@ func (p *pass) put(ctx context.Context, ch ...state.Change) error {
 		p.mu.Unlock()
 	}
 	return err
+}
+
+// taken reports whether err says no more than that a copy which was there before
+// belongs to another delivery.
+func taken(ch []state.Change, err error) bool {
+	d, ok := ch[len(ch)-1].(state.Delivered)
+	return ok && d.Existed && errors.Is(err, state.ErrConflict)
 }
 
 // dead returns why the store failed, nil if it works.

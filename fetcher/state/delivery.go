@@ -93,7 +93,7 @@ func (c Commit) apply(t *tx) error {
 }
 
 // Delivered records that the target has a copy. It needs an Intent, unless the
-// copy existed before. Where it is the last delivery of its message, the message
+// copy existed before; then no other delivery may have it. Where it is the last delivery of its message, the message
 // is safe from then on.
 type Delivered struct {
 	Message     int64
@@ -109,7 +109,9 @@ type Delivered struct {
 func (d Delivered) apply(t *tx) error {
 	from := "status IN (1, 2)"
 	if d.Existed {
-		from = "status <> 3"
+		// One copy serves one delivery, also when two passes find it at once.
+		from = `status <> 3 AND NOT EXISTS (SELECT 1 FROM delivery o WHERE o.target = delivery.target
+			AND o.box = ?1 AND o.uidvalidity = ?2 AND o.uid = ?3 AND o.uid > 0 AND o.status = 3)`
 	}
 	t.settle = append(t.settle, d.Message)
 	return t.must(1, "delivered", `UPDATE delivery SET status = 3, box = ?, uidvalidity = ?, uid = ?, existed = ?, class = '',
