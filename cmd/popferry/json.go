@@ -50,6 +50,7 @@ type jsonEnd struct {
 	Skipped   int     `json:"skipped"`
 	Failed    int     `json:"failed"`
 	Held      int     `json:"held"`
+	Marked    int     `json:"marked"`
 	Recovered int     `json:"recovered"`
 	Deleted   int     `json:"deleted"`
 	Left      int     `json:"left"`
@@ -106,7 +107,7 @@ func (v *jsonView) event(e fetcher.Event) {
 		r := e.Report
 		v.w.json(jsonEnd{
 			Type: "job_end", Pass: e.Pass, Job: e.Job, Account: e.Account, New: r.New, Delivered: fresh(r), Duplicate: r.Duplicate,
-			Dropped: r.Dropped, Skipped: r.Skipped, Failed: r.Failed, Held: r.Held, Recovered: r.Recovered, Deleted: r.Deleted,
+			Dropped: r.Dropped, Skipped: r.Skipped, Failed: r.Failed, Held: r.Held, Marked: r.Marked, Recovered: r.Recovered, Deleted: r.Deleted,
 			Left: r.Left, Bytes: r.Bytes, Seconds: r.Took.Seconds(), Error: jsonError(e.Err),
 		})
 	case fetcher.Deleted:

@@ -125,7 +125,7 @@ func (c *check) state(ctx context.Context, path string) targets.Finding {
 	}
 	f := targets.Finding{Level: "ok", Text: "ok · " + count(known, "message") + " known"}
 	if held > 0 {
-		f = targets.Finding{Level: "warn", Text: fmt.Sprintf("%s known, %s held", count(known, "message"), humanize.Comma(int64(held))), Hint: "popferry state list"}
+		f = targets.Finding{Level: "warn", Text: fmt.Sprintf("%s known, %s held", count(known, "message"), humanize.Comma(int64(held))), Hint: "popferry held list"}
 	}
 	return f
 }

@@ -42,6 +42,7 @@ type world struct {
 	reject  string                   // what the mailbox says to every APPEND
 	seen    map[string]chan struct{} // closed when the POP3 command came
 	lock    *state.Store
+	logged  int // POP3 commands that do not count
 }
 
 // came returns a channel that is closed as soon as the maildrop got a command.
@@ -211,6 +212,8 @@ func cmdMail(ts *testscript.TestScript, _ bool, args []string) {
 //	maildrop good              it behaves again
 //	maildrop log FILE          writes the commands it got
 //	maildrop has N             checks how many messages it has
+//	maildrop forget            what it got before does not count
+//	maildrop unused            checks that nobody has spoken to it since
 func cmdMaildrop(ts *testscript.TestScript, _ bool, args []string) {
 	w := worldOf(ts)
 	hook := func(verb string, act maildroptest.Action) {
@@ -243,6 +246,12 @@ func cmdMaildrop(ts *testscript.TestScript, _ bool, args []string) {
 		hook("", maildroptest.Action{})
 	case "log":
 		ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(strings.Join(w.pop.Log(), "\n")+"\n"), 0o600))
+	case "forget":
+		w.logged = len(w.pop.Log())
+	case "unused":
+		if got := w.pop.Log()[w.logged:]; len(got) > 0 {
+			ts.Fatalf("the maildrop got %q", got)
+		}
 	case "has":
 		if got := strconv.Itoa(len(w.pop.Messages("jane"))); got != args[1] {
 			ts.Fatalf("%s messages are on the maildrop, want %s", got, args[1])

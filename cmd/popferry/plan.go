@@ -18,6 +18,7 @@ const planRows = 200
 type planView struct {
 	*app
 	config *config.Config
+	first  string                // --first-run
 	rows   map[string][][]string // by account
 	more   map[string]int
 	total  map[string]fetcher.Totals
@@ -41,6 +42,9 @@ func (v *planView) event(e fetcher.Event) {
 	case fetcher.PassEnd:
 		if e.Err == nil {
 			v.plan(e.Job, e.Account)
+			if n := e.Report.Marked; n > 0 {
+				v.stdout.print(leftAlone(n, v.first, v.config.Accounts[e.Account]) + "\n")
+			}
 		}
 	}
 }

@@ -142,12 +142,13 @@ func explainState(e *state.Error) *problem {
 	case state.CodeMissing:
 		p.lines = []string{
 			"It should be at " + endpoint.Printable(e.Path, 200) + ". It knows what was delivered.",
-			"Restore it, or start anew:  popferry run --new-state",
+			"Restore it, or start anew:  popferry run --new-state   (messages already in the target are recognised by Message-ID)",
 		}
 	case state.CodeDamaged:
 		p.lines = []string{
-			"Restore a copy of " + endpoint.Printable(e.Path, 200) + ", or start anew:  popferry run --new-state",
-			"The damaged file is kept beside it.",
+			"Restore a copy of " + endpoint.Printable(e.Path, 200) + ", or start anew:",
+			"popferry run --new-state   (messages already in the target are recognised by Message-ID)",
+			"The damaged file is kept beside it. If there is an export:  popferry state import --new-state FILE",
 		}
 	}
 	return p
@@ -228,7 +229,7 @@ func explainTarget(e *targets.Error, at where) *problem {
 		p.code = "target-too-big"
 		p.lines = hint("It stays on the maildrop; all others are delivered.")
 	case e.Fault == targets.Refused:
-		p.lines = hint("The message stays on the maildrop. After three refusals it is held and tried again later.")
+		p.lines = hint("The message stays on the maildrop. After three refusals it is held: popferry held list")
 	case e.Fault == targets.Unsure:
 		p.lines = hint("The connection broke after it was sent. The next pass looks whether it arrived before it sends it again.")
 	case e.Fault == targets.Down && e.Reply == "":

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,7 @@ const parallelPasses = 4
 type runOptions struct {
 	dryRun, json, newState, progress bool
 	limit                            int
+	firstRun                         string
 }
 
 const runLong = `One pass over the accounts of the jobs that are named, or of all jobs: what is
@@ -43,6 +45,9 @@ func (a *app) runCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.limit < 0 || cmd.Flags().Changed("limit") && o.limit == 0 {
 				return usagef("--limit must be 1 or more")
+			}
+			if _, err := config.ParseFirstRun(cmp.Or(o.firstRun, "all"), time.UTC); err != nil {
+				return &usageError{text: fmt.Sprintf("--first-run cannot be %q", endpoint.Printable(o.firstRun, 40)), hint: "It is all, new, or since: and a day: since:2026-01-31"}
 			}
 			if o.dryRun && o.newState {
 				return usagef("--new-state has no meaning with --dry-run, which changes nothing")
@@ -65,7 +70,8 @@ func (a *app) runCommand() *cobra.Command {
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would happen to every message; change nothing anywhere")
 	f.IntVar(&o.limit, "limit", 0, "fetch at most `N` messages from each account")
 	f.BoolVar(&o.json, "json", false, "print a JSON object a line")
-	f.BoolVar(&o.newState, "new-state", false, "start anew where the state is missing or damaged: all mail is fetched again")
+	f.BoolVar(&o.newState, "new-state", false, "start anew where the state is missing or damaged; messages already in a target are recognised by Message-ID")
+	f.StringVar(&o.firstRun, "first-run", "", "`WHICH` messages count where nothing is known of an account yet: all, new or since:DATE")
 	f.BoolVar(&o.progress, "progress", false, "show progress: a bar on a terminal (there it is the default), else a log line every 5 seconds")
 	return cmd
 }
@@ -94,13 +100,7 @@ func (a *app) runJobs(ctx context.Context, c *config.Config, names []string, o r
 		return err
 	}
 	if f.State != nil {
-		defer func() {
-			if cerr := f.State.Close(); cerr != nil {
-				e := &state.Error{Code: state.CodeWriteFailed, Path: a.statePath(c), Text: "the state could not be closed", Err: cerr}
-				err = exit{code: worse(exitState, codeOf(err))}
-				a.report(explainState(e))
-			}
-		}()
+		defer func() { err = a.closeState(f.State, err) }()
 	}
 	if f.Targets, err = c.Open(a.log); err != nil {
 		return err
@@ -112,7 +112,7 @@ func (a *app) runJobs(ctx context.Context, c *config.Config, names []string, o r
 	}()
 	r := &runner{app: a, config: c, tally: newTally(c), view: a.viewFor(c, o)}
 	f.Event = r.event
-	r.passes(ctx, f, jobs, o.limit)
+	r.passes(ctx, f, jobs, o)
 	r.view.close()
 	e := r.tally.end(ctx, a)
 	if e.code == exitOK {
@@ -147,6 +147,18 @@ func (a *app) openState(ctx context.Context, c *config.Config, o runOptions) (*s
 	return state.Open(ctx, path, state.Options{New: o.newState, Log: a.log})
 }
 
+// applied is the account as the flags want it.
+func (o runOptions) applied(a *fetcher.Account, loc *time.Location) *fetcher.Account {
+	changed := *a
+	if o.limit > 0 && (a.Limits.Messages == 0 || o.limit < a.Limits.Messages) {
+		changed.Limits.Messages = o.limit
+	}
+	if first, err := config.ParseFirstRun(o.firstRun, loc); err == nil {
+		changed.FirstRun = first
+	}
+	return &changed
+}
+
 // runner is one run of jobs.
 type runner struct {
 	*app
@@ -170,17 +182,13 @@ func (r *runner) event(e fetcher.Event) {
 }
 
 // passes runs the passes, a few accounts at a time, and waits for all of them.
-func (r *runner) passes(ctx context.Context, f *fetcher.Fetcher, jobs []*config.Job, limit int) {
+func (r *runner) passes(ctx context.Context, f *fetcher.Fetcher, jobs []*config.Job, o runOptions) {
 	var wg sync.WaitGroup
 	var bug atomic.Pointer[crash]
 	room := make(chan struct{}, parallelPasses)
 	for _, j := range jobs {
 		for _, account := range j.Accounts {
-			if limit > 0 && (account.Limits.Messages == 0 || limit < account.Limits.Messages) {
-				limited := *account
-				limited.Limits.Messages = limit
-				account = &limited
-			}
+			account := o.applied(account, r.config.Location)
 			room <- struct{}{}
 			if ctx.Err() != nil {
 				<-room
@@ -210,9 +218,9 @@ func (a *app) viewFor(c *config.Config, o runOptions) runView {
 	case o.json:
 		return &jsonView{w: a.stdout, progress: o.progress}
 	case o.dryRun:
-		return &planView{app: a, config: c}
+		return &planView{app: a, config: c, first: o.firstRun}
 	}
-	v := &textView{app: a, config: c, human: a.human || a.stdout.tty, every: time.Minute}
+	v := &textView{app: a, config: c, first: o.firstRun, human: a.human || a.stdout.tty, every: time.Minute}
 	switch terminal := a.stderr.tty && !a.stderr.dumb; {
 	case o.progress && terminal && a.level <= slog.LevelInfo:
 		v.bar = newBar(a.stderr)

@@ -18,20 +18,14 @@ import (
 const stateRows = 50
 
 func (a *app) stateShowCommand() *cobra.Command {
-	var asJSON, held bool
+	var asJSON, onlyHeld bool
 	cmd := &cobra.Command{
 		Use: "show ACCOUNT [UIDL]", Short: "what is known of an account's messages, or of one",
 		Long:              "The newest messages of an account, or everything that is known of one. UIDL may be\nits beginning.",
-		ValidArgsFunction: a.names(func(c *config.Config) []string { return sorted(c.Accounts) }),
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return &usageError{text: "which account?", hint: "See: popferry state list"}
-			}
-			return maxArgs(2)(cmd, args)
-		},
+		ValidArgsFunction: a.names(accountNames), Args: accountAnd(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.remember(cmd.Context(), func(m *memory) error {
-				records, err := m.records(cmd.Context(), args, held)
+				records, err := m.records(cmd.Context(), args, onlyHeld)
 				switch {
 				case err != nil:
 					return err
@@ -47,8 +41,24 @@ func (a *app) stateShowCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")
-	cmd.Flags().BoolVar(&held, "held", false, "only messages that could not be delivered")
+	cmd.Flags().BoolVar(&onlyHeld, "held", false, "only messages that could not be delivered")
 	return cmd
+}
+
+func accountNames(c *config.Config) []string { return sorted(c.Accounts) }
+
+// accountAnd checks that there are an account and at most n more arguments; any
+// number if n is negative.
+func accountAnd(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return &usageError{text: "which account?", hint: "See: popferry state list"}
+		}
+		if n < 0 {
+			return nil
+		}
+		return maxArgs(1+n)(cmd, args)
+	}
 }
 
 // record is a message and where it went.
@@ -58,28 +68,30 @@ type record struct {
 }
 
 // records returns the messages that args ask for, the newest first.
-func (m *memory) records(ctx context.Context, args []string, held bool) ([]record, error) {
-	i := slices.IndexFunc(m.accounts, func(s state.AccountSummary) bool { return s.Name == args[0] })
-	if i < 0 {
-		return nil, &usageError{
-			text: fmt.Sprintf("nothing is remembered of an account %q", endpoint.Printable(args[0], 60)),
-			hint: "See: popferry state list",
-		}
-	}
-	known, err := m.store.Known(ctx, m.accounts[i].Source)
+func (m *memory) records(ctx context.Context, args []string, onlyHeld bool) ([]record, error) {
+	account, err := m.account(args[0])
 	if err != nil {
 		return nil, err
 	}
-	var want []int64
-	for _, msg := range slices.Backward(known.Messages) {
-		fits := len(args) < 2 || strings.HasPrefix(msg.UIDL, args[1])
-		if fits && (!held || msg.Status == state.StatusHeld || msg.Status == state.StatusQuarantined) {
-			want = append(want, msg.ID)
+	known, err := m.store.Known(ctx, account.Source)
+	if err != nil {
+		return nil, err
+	}
+	list := known.Messages
+	if onlyHeld {
+		list = held(list)
+	}
+	if len(args) == 2 {
+		if list, err = pick(list, args[1:], "message", args[0]); err != nil {
+			return nil, err
 		}
 	}
-	if len(args) == 2 && len(want) == 0 {
-		return nil, usagef("no message of %s has a UIDL that begins with %q", args[0], endpoint.Printable(args[1], 60))
-	}
+	return m.recordsOf(ctx, list)
+}
+
+// recordsOf returns all that is known of messages, the newest first.
+func (m *memory) recordsOf(ctx context.Context, list []*state.Message) ([]record, error) {
+	want := idsOf(list)
 	messages, err := m.store.Messages(ctx, want...)
 	if err != nil {
 		return nil, err
@@ -100,12 +112,20 @@ func (m *memory) records(ctx context.Context, args []string, held bool) ([]recor
 func (m *memory) show(records []record) {
 	rows := [][]string{{"UIDL", "STATUS", "SIZE", "FIRST SEEN", "WHERE, OR WHY NOT"}}
 	for _, r := range records[:min(len(records), stateRows)] {
-		rows = append(rows, []string{shown(r.UIDL), r.Status.String(), kilo(r.Size), day(r.FirstSeen), r.where()})
+		rows = append(rows, []string{shown(r.UIDL), r.Status.String(), size(r.Size), day(r.FirstSeen), r.where()})
 	}
 	table(m.stdout, rows, 60)
 	if n := len(records) - stateRows; n > 0 {
 		m.stdout.printf("and %s · --json for all\n", count(n, "older message"))
 	}
+}
+
+// size is what LIST said; it may never have been asked.
+func size(n int64) string {
+	if n < 0 {
+		return "–"
+	}
+	return kilo(n)
 }
 
 // where says where the copies of a message are, or what is in their way.
@@ -134,7 +154,9 @@ func (m *memory) one(r record) {
 	line("uidl", r.UIDL)
 	line("status", r.Status.String())
 	line("note", r.Note)
-	line("size", humanize.Comma(r.Size)+" octets by LIST")
+	if r.Size >= 0 {
+		line("size", humanize.Comma(r.Size)+" octets by LIST")
+	}
 	if r.Content != nil {
 		line("received", humanize.Comma(r.Octets)+" octets")
 		line("message-id", r.MessageID)

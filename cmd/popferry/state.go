@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -9,55 +8,18 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"popferry/fetcher/config"
 	"popferry/fetcher/state"
 )
 
 func (a *app) stateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "state", Short: "what is remembered of the mail", Args: noArgs,
-		Long: "What is remembered of the mail. Reading it works at any time, also beside a run.",
+		Long: "What is remembered of the mail. Reading it works at any time, also beside a run;\nchanging it does not.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.stateListCommand(), a.stateShowCommand())
+	cmd.AddCommand(a.stateListCommand(), a.stateShowCommand(), a.stateCheckCommand(), a.stateExportCommand(),
+		a.stateImportCommand(), a.stateForgetCommand(), a.stateMarkSeenCommand())
 	return cmd
-}
-
-// memory is a state opened for reading, and the configuration where there is
-// one: with --state there need not be.
-type memory struct {
-	*app
-	config   *config.Config // may be nil
-	store    *state.Store
-	accounts []state.AccountSummary
-}
-
-// remember opens the state, calls do, and closes it. Where there is no state
-// yet, do is called with no accounts.
-func (a *app) remember(ctx context.Context, do func(*memory) error) error {
-	m := &memory{app: a}
-	path := a.flags.state
-	if path == "" {
-		c, err := a.load()
-		if err != nil {
-			return err
-		}
-		m.config, path = c, c.State
-	}
-	s, err := view(ctx, path)
-	if err != nil {
-		return err
-	}
-	if s == nil {
-		a.log.Warn("nothing is remembered yet: there is no state file", "err", path)
-		return do(m)
-	}
-	defer s.Close()
-	m.store = s
-	if m.accounts, err = s.Accounts(ctx); err != nil {
-		return err
-	}
-	return do(m)
 }
 
 func (a *app) stateListCommand() *cobra.Command {
@@ -105,8 +67,11 @@ func (m *memory) waiting(s state.AccountSummary) string {
 		return "?"
 	}
 	a := m.config.Accounts[s.Name]
-	if a == nil || a.Keep.Forever || s.Waiting == 0 {
+	switch {
+	case a == nil || s.Waiting == 0 || a.Keep.Forever && a.Keep.UntilFull == 0:
 		return "–"
+	case a.Keep.Newest > 0 || a.Keep.UntilFull > 0:
+		return humanize.Comma(int64(s.Waiting)) // when depends on what else comes
 	}
 	return fmt.Sprintf("%s (first on %s)", humanize.Comma(int64(s.Waiting)), s.OldestWaiting.Add(a.Keep.For).Local().Format("Jan 2"))
 }

@@ -42,6 +42,9 @@ func (v *textView) summary(e fetcher.Event) {
 	if f := folders(r); f != "" {
 		lines = append(lines, f)
 	}
+	if r.Marked > 0 {
+		lines = append(lines, leftAlone(r.Marked, v.first, v.config.Accounts[r.Account]))
+	}
 	if l := left(r, v.config.Accounts[r.Account]); l != "" && (e.Err == nil || r.OnServer > 0) {
 		lines = append(lines, l)
 	}
@@ -52,6 +55,20 @@ func (v *textView) summary(e fetcher.Event) {
 		b.WriteString(indent + l + "\n")
 	}
 	v.stdout.print(b.String())
+}
+
+// leftAlone says how many messages first_run leaves alone. flag is what the
+// command line says instead of the account.
+func leftAlone(n int, flag string, a *fetcher.Account) string {
+	first := flag
+	switch {
+	case first != "" || a == nil:
+	case a.FirstRun.New:
+		first = "new"
+	case !a.FirstRun.Since.IsZero():
+		first = "since:" + a.FirstRun.Since.Format(time.DateOnly)
+	}
+	return count(n, "old one") + " left alone (first_run: " + first + ")"
 }
 
 func jobOf(c *config.Config, name string) *config.Job {
@@ -131,7 +148,7 @@ func left(r *fetcher.Report, a *fetcher.Account) string {
 	text := fmt.Sprintf("%s left on %s", humanize.Comma(int64(r.Left)), a.Maildrop.Host)
 	switch n := humanize.Comma(int64(r.Deleted)); {
 	case r.Deleted == 0:
-	case a.Keep.For == 0:
+	case a.Keep.For == 0, a.Keep.Newest > 0, a.Keep.UntilFull > 0:
 		text += "; " + n + " deleted there"
 	case r.Deleted == 1:
 		text += "; 1 is older than " + days(a.Keep.For) + " and was deleted"

@@ -23,7 +23,7 @@ type tally struct {
 	mu       sync.Mutex
 	code     int
 	failed   int
-	held     map[string]int // by account
+	held     int
 	problems map[string]*counted
 	order    []string
 }
@@ -49,7 +49,7 @@ func (c *counted) whole() *problem {
 }
 
 func newTally(c *config.Config) *tally {
-	return &tally{config: c, held: map[string]int{}, problems: map[string]*counted{}}
+	return &tally{config: c, problems: map[string]*counted{}}
 }
 
 // event counts what failed and what is held.
@@ -61,9 +61,7 @@ func (t *tally) event(e fetcher.Event) {
 		t.message(e)
 	case fetcher.PassEnd:
 		t.failed += e.Report.Failed
-		if e.Report.Held > 0 {
-			t.held[e.Account] += e.Report.Held
-		}
+		t.held += e.Report.Held
 	}
 }
 
@@ -124,7 +122,7 @@ func (t *tally) end(ctx context.Context, a *app) exit {
 	if e, stopped := interruption(ctx); stopped {
 		return exit{code: worse(e.code, t.code), reason: ""}
 	}
-	if t.failed > 0 || len(t.held) > 0 {
+	if t.failed > 0 || t.held > 0 {
 		t.code = worse(t.code, exitSome)
 	}
 	e := exit{code: t.code}
@@ -140,17 +138,8 @@ func (t *tally) reason() string {
 	if t.failed > 0 {
 		parts = append(parts, count(t.failed, "message")+" failed, the next run tries again")
 	}
-	held, one := 0, ""
-	for _, account := range sorted(t.held) {
-		held += t.held[account]
-		one = account
-	}
-	switch {
-	case held == 0:
-	case len(t.held) > 1:
-		parts = append(parts, fmt.Sprintf(`%s held (see "popferry state list")`, are(held)))
-	default:
-		parts = append(parts, fmt.Sprintf(`%s held (see "popferry state show %s --held")`, are(held), one))
+	if t.held > 0 {
+		parts = append(parts, are(t.held)+` held (see "popferry held list")`)
 	}
 	return strings.Join(parts, "; ")
 }

@@ -14,7 +14,8 @@ type textView struct {
 	*app
 	config *config.Config
 	human  bool
-	bar    *bar // nil for none
+	first  string // --first-run
+	bar    *bar   // nil for none
 
 	// Where there is no bar, a long run says now and then how far it is.
 	progress *progress
@@ -78,7 +79,7 @@ func (v *textView) passLine(e fetcher.Event) {
 	for _, c := range []struct {
 		key string
 		n   int
-	}{{"skipped", r.Skipped}, {"dropped", r.Dropped}, {"recovered", r.Recovered}} {
+	}{{"skipped", r.Skipped}, {"dropped", r.Dropped}, {"marked", r.Marked}, {"recovered", r.Recovered}} {
 		if c.n > 0 {
 			args = append(args, c.key, c.n)
 		}

@@ -191,7 +191,7 @@ func TestTally(t *testing.T) {
 	tl.event(fetcher.Event{Kind: fetcher.PassEnd, Job: "isp-to-gmail", Account: "isp", Report: &fetcher.Report{Failed: 1009, Held: 2}})
 	tl.event(fetcher.Event{Kind: fetcher.PassEnd, Job: "old-to-gmail", Account: "old", Report: &fetcher.Report{}})
 	e := tl.end(t.Context(), a)
-	if want := `exit 1: 1,009 messages failed, the next run tries again; 2 messages are held (see "popferry state show isp --held")`; e.Error() != want {
+	if want := `exit 1: 1,009 messages failed, the next run tries again; 2 messages are held (see "popferry held list")`; e.Error() != want {
 		t.Errorf("got  %s\nwant %s", e, want)
 	}
 	for text, n := range map[string]int{

@@ -79,7 +79,7 @@ func create(path string) error {
 // setAside renames a damaged database, and what SQLite keeps beside it, so that
 // a repair finds them together.
 func setAside(path string, o *Options) error {
-	suffix := ".damaged-" + o.Now().UTC().Format("20060102T150405Z")
+	suffix := ".damaged-" + o.Now().UTC().Format("20060102T150405.000Z")
 	for _, s := range append([]string{""}, siblings...) {
 		if _, err := os.Lstat(path + suffix + s); err == nil {
 			return unwritable(path, fmt.Errorf("%s: %w", base(path)+suffix+s, fs.ErrExist))

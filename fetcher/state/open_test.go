@@ -136,7 +136,7 @@ func TestOpen_missingWAL(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if got := read(t, path+".damaged-20261101T080000Z-wal"); string(got) != "rest" {
+	if got := read(t, path+".damaged-20261101T080000.000Z-wal"); string(got) != "rest" {
 		t.Errorf("kept %q", got)
 	}
 }
@@ -219,7 +219,7 @@ func TestOpen_damaged(t *testing.T) {
 			}
 			defer s.Close()
 			list(t, s, 1)
-			if !bytes.Equal(read(t, path+".damaged-20261101T080000Z"), bad) {
+			if !bytes.Equal(read(t, path+".damaged-20261101T080000.000Z"), bad) {
 				t.Error("the damaged file was not kept as it was")
 			}
 		})
