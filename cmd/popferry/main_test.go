@@ -73,11 +73,19 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("..", "..", "testdata", "cli"),
 		UpdateScripts:       *update,
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("condition %q?", cond)
+		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":    cmdExits,
+			"nobody":   cmdNobody,
+			"patch":    cmdPatch,
 			"mail":     cmdMail,
 			"maildrop": cmdMaildrop,
 			"mailbox":  cmdMailbox,
@@ -191,6 +199,38 @@ func cmdExits(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("the password is on %s", stream)
 		}
 	}
+}
+
+// cmdNobody is exits for somebody who may not do everything: root is another
+// user for it. It needs setpriv then.
+func cmdNobody(ts *testscript.TestScript, neg bool, args []string) {
+	if os.Geteuid() != 0 {
+		cmdExits(ts, neg, args)
+		return
+	}
+	exe, err := exec.LookPath(args[1])
+	ts.Check(err)
+	for _, path := range []string{exe, ts.Getenv("WORK")} {
+		for ; path != filepath.Clean(os.TempDir()) && path != "/"; path = filepath.Dir(path) {
+			ts.Check(os.Chmod(path, 0o755))
+		}
+	}
+	ts.Check(os.Chown(ts.MkAbs("popferry.yaml"), 65534, 65534))
+	cmdExits(ts, neg, append([]string{args[0], "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", exe}, args[2:]...))
+}
+
+// cmdPatch writes an octet into a file.
+//
+//	patch FILE OFFSET VALUE
+func cmdPatch(ts *testscript.TestScript, _ bool, args []string) {
+	at, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	value, err := strconv.ParseUint(args[2], 10, 8)
+	ts.Check(err)
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_WRONLY, 0)
+	ts.Check(err)
+	_, err = f.WriteAt([]byte{byte(value)}, at)
+	ts.Check(errors.Join(err, f.Close()))
 }
 
 // cmdMail puts a message into the maildrop.
