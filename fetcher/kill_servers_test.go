@@ -146,7 +146,9 @@ func (s *scripted) traffic() string {
 	defer s.mu.Unlock()
 	out := fmt.Sprintf("%d RETR, %d DELE", s.verbs["RETR"], s.verbs["DELE"])
 	for i, b := range s.boxes {
-		out += fmt.Sprintf(", %d connections to %s", b.Count(""), targetName(i))
+		// Not connections: one that a dead child began may be taken only now.
+		logins := b.Count("LOGIN") + b.Count("AUTHENTICATE")
+		out += fmt.Sprintf(", %d logins and %d APPENDs at %s", logins, b.Count("APPEND"), targetName(i))
 	}
 	return out
 }

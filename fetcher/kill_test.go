@@ -10,16 +10,18 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"popferry/fetcher/state"
+	"popferry/testdata/dovecot"
 )
 
 // The bounds of what is random in the proof, and its seed.
 var (
 	pairsFlag   = flag.Int("pairs", 60, "how many pairs of steps to kill at")
 	triplesFlag = flag.Int("triples", 40, "how many triples of steps to kill at")
-	seedFlag    = flag.Uint64("seed", 1, "seed of what is random in these tests")
 )
 
 // steps is how many steps an undisturbed pass has.
@@ -28,7 +30,7 @@ func (sc scene) steps(t *testing.T) int {
 	defer s.close()
 	f := s.kill(1 << 30)
 	s.quiesce()
-	t.Logf("%s: %d steps: %v", sc.name, len(f.steps), f.steps)
+	t.Logf("%s: %d steps", sc.name, len(f.steps))
 	return len(f.steps)
 }
 
@@ -118,4 +120,39 @@ func (s *scripted) endAt(n int) (label string, err error) {
 	onStep(nil)
 	s.quiet()
 	return label, err
+}
+
+// TestKill_dovecot kills passes between the two ends of a real server, at random
+// steps.
+func TestKill_dovecot(t *testing.T) {
+	t.Logf("seed %d", *seedFlag)
+	rnd := rand.New(rand.NewPCG(*seedFlag, 1))
+	server := dovecot.Start(t)
+	at := make([][2]int, *pairsFlag/2)
+	for i := range at {
+		at[i] = [2]int{1 + rnd.IntN(56), 1 + rnd.IntN(40)}
+	}
+	var kills atomic.Int64
+	each(t, len(at), func(i int) {
+		mail := trialMail()
+		s := newReal(newTrial(t, fmt.Sprintf("Dovecot, steps %v", at[i])), server, i, mail[:2])
+		defer s.close()
+		s.run.Settle = time.Second
+		if i%2 == 0 {
+			s.run.Keep = Keep{}
+		}
+		if i%3 > 0 { // an account that had a whole pass before
+			if _, err := s.pass(); err != nil {
+				s.errorf("first pass: %v", err)
+			}
+		}
+		s.put(mail[1:]...)
+		for _, n := range at[i] {
+			if s.kill(n).killed {
+				kills.Add(1)
+			}
+		}
+		s.quiesce()
+	})
+	t.Logf("Dovecot: %d trials, %d kills", len(at), kills.Load())
 }

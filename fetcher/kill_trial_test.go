@@ -195,6 +195,13 @@ func (tr *trial) shoot() {
 	}
 }
 
+// gone is closed when the child that was last begun has ended.
+func (tr *trial) gone() <-chan struct{} {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.dead
+}
+
 // check looks for what may never happen.
 func (tr *trial) check(when string) {
 	tr.t.Helper()
