@@ -143,7 +143,7 @@ func (p *pass) verify(ctx context.Context, conn *maildrop.Conn, items []item) ([
 			asked = append(asked, it)
 		}
 	}
-	if !conn.Caps().TOP {
+	if !conn.Caps().TOP && len(asked) > 0 {
 		p.warn(fmt.Sprintf("the server has no TOP, so %d messages are read once more before they are deleted", len(asked)))
 	}
 	other, same, err := p.sort(p.heads(ctx, conn, entries(asked)), asked, func(it item, inc maildrop.Incoming) (bool, error) {
