@@ -21,6 +21,7 @@ func (t *Target) Check(ctx context.Context) ([]targets.Finding, error) {
 		}
 		return []targets.Finding{t.loginFinding(err)}, nil
 	}
+	defer t.leave(c)
 	stop := context.AfterFunc(ctx, func() { c.fail(ctx.Err()) })
 	defer stop()
 	list := []targets.Finding{{Level: "ok", Text: fmt.Sprintf("logged in to %s as %s", t.cfg.Addr(), t.cfg.User)}}

@@ -105,8 +105,9 @@ func (t *Target) forgetLocked() {
 }
 
 // acquire returns a connection for a question or two; others use it at the same
-// time. With lease it is the caller's alone, with nothing outstanding, until
-// release.
+// time, and leave ends it. With lease it is the caller's alone, with nothing
+// outstanding, until release: an EXAMINE that a guest was about to send would
+// have the caller read another folder.
 func (t *Target) acquire(ctx context.Context, lease bool) (*conn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -121,13 +122,14 @@ func (t *Target) acquire(ctx context.Context, lease bool) (*conn, error) {
 		}
 		if mine == nil {
 			if best := t.bestLocked(); best != nil && !lease {
+				best.slot.guests++
 				return best, nil
 			} else if best != nil {
 				mine = best
 				mine.slot.leased = true
 			}
 		}
-		if mine != nil && mine.slot.commands == 0 {
+		if mine != nil && mine.slot.commands == 0 && mine.slot.guests == 0 {
 			return mine, nil
 		}
 		if mine == nil {
@@ -161,6 +163,14 @@ func (t *Target) bestLocked() *conn {
 		}
 	}
 	return best
+}
+
+// leave ends what acquire without lease began.
+func (t *Target) leave(c *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c.slot.guests--
+	t.notify()
 }
 
 // release ends a lease.

@@ -90,9 +90,11 @@ func (t *Target) settled(ctx context.Context, want []targets.Wanted) error {
 
 // folderOf returns the folder to look in, whether it is there or not.
 func (t *Target) folderOf(ctx context.Context, name string, since targets.Mark) (*folder, error) {
-	if _, err := t.acquire(ctx, false); err != nil { // the server's ways must be known
+	c, err := t.acquire(ctx, false) // the server's ways must be known
+	if err != nil {
 		return nil, err
 	}
+	t.leave(c)
 	if since.Folder != "" {
 		return t.folderNamed(since.Folder), nil
 	}

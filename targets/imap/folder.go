@@ -248,6 +248,7 @@ func (t *Target) prepare(name string, call *openingCall) {
 			break
 		}
 		call.folder, call.err = t.prepareOn(c, name)
+		t.leave(c)
 		if call.err == nil || c.usable() {
 			break
 		}

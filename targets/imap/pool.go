@@ -29,7 +29,8 @@ type slot struct {
 	load     map[*folder]int // unanswered commands per folder
 	latest   *folder         // where its last APPEND went
 	isolated bool            // its only message must stay alone
-	leased   bool            // Find has it
+	guests   int             // who has it from acquire and may be about to ask something
+	leased   bool            // one of borrow's callers has it alone
 	parked   bool            // its writer waits for work
 }
 
