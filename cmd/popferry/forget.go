@@ -233,6 +233,7 @@ func (k *marks) mark(uidls []string) error {
 		switch {
 		case errors.Is(err, errNoMatch) && (strings.HasSuffix(u, "…") || len(u) > 512 || u == ""):
 			return usagef("%q is no whole UIDL, and none that is known begins so", endpoint.Printable(u, 60))
+		case errors.Is(err, errNoMatch) && slices.ContainsFunc(k.fresh, func(m *state.Message) bool { return m.UIDL == u }):
 		case errors.Is(err, errNoMatch):
 			k.fresh = append(k.fresh, &state.Message{UIDL: u, Size: -1, Status: state.StatusMarked, Note: "mark-seen"})
 		case err != nil:
@@ -242,7 +243,6 @@ func (k *marks) mark(uidls []string) error {
 			k.take(msg, true)
 		}
 	}
-	k.fresh = slices.CompactFunc(k.fresh, func(a, b *state.Message) bool { return a.UIDL == b.UIDL })
 	k.listed = -1
 	return nil
 }

@@ -230,12 +230,20 @@ func (a *app) heldChange(use, short, long, will, would string, change func([]int
 	return cmd
 }
 
-// shellWord quotes a UIDL so that a shell takes it for one word.
+// shellWord writes a UIDL so that a shell takes it for one word, and popferry
+// for no flag.
 func shellWord(s string) string {
+	if strings.HasPrefix(s, "-") {
+		return "-- " + quoted(s)
+	}
 	for _, r := range s {
 		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.' && r != '/' {
-			return "'" + strings.ReplaceAll(endpoint.Printable(s, 200), "'", `'\''`) + "'"
+			return quoted(s)
 		}
 	}
 	return s
+}
+
+func quoted(s string) string {
+	return "'" + strings.ReplaceAll(endpoint.Printable(s, 200), "'", `'\''`) + "'"
 }

@@ -71,8 +71,8 @@ func TestScripts(t *testing.T) {
 		t.Skip("runs the program")
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join("..", "..", "testdata", "cli"),
-		UpdateScripts:       *update,
+		Dir:           filepath.Join("..", "..", "testdata", "cli"),
+		UpdateScripts: *update,
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {
 				return os.Geteuid() == 0, nil

@@ -227,7 +227,7 @@ func explainTarget(e *targets.Error, at where) *problem {
 			"Make room there, then:  popferry run")
 	case strings.Contains(e.Reply, "[TOOBIG]"), strings.Contains(plain(e), "APPENDLIMIT"):
 		p.code = "target-too-big"
-		p.lines = hint("It stays on the maildrop; all others are delivered.")
+		p.lines = hint("It stays on the maildrop; all others are delivered. After three refusals it is held: popferry held list")
 	case e.Fault == targets.Refused:
 		p.lines = hint("The message stays on the maildrop. After three refusals it is held: popferry held list")
 	case e.Fault == targets.Unsure:

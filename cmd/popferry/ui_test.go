@@ -37,7 +37,7 @@ func testApp(t *testing.T) (a *app, stdout, stderr *bytes.Buffer) {
 }
 
 const twoAccounts = `accounts:
-  isp: { host: pop.isp.example, user: jane, password: x, keep: 30d }
+  isp: { host: pop.isp.example, user: jane, password: x, keep: 30d, first_run: since:2026-02-01 }
   old: { host: pop.old.example, user: jane, password: x }
 targets:
   gmail: { host: imap.example.com, user: jane, password: x }
@@ -86,6 +86,14 @@ func TestSummary(t *testing.T) {
 			fetcher.Report{New: 3, Delivered: 1, Failed: 1, Held: 1, Bytes: 4321, OnServer: 3, Left: 3, Took: time.Second},
 			nil,
 			"✗ isp-to-gmail   3 new (1 delivered, 1 failed, 1 held), 4.3 KB in 1.0s\n                 3 left on pop.isp.example\n",
+		},
+		{
+			"the old ones stay",
+			fetcher.Report{New: 1, Delivered: 1, Marked: 1284, Recovered: 2, Bytes: 5, OnServer: 1285, Left: 1285},
+			nil,
+			"✓ isp-to-gmail   1 new (1 delivered, 2 found delivered by an interrupted pass), 5 B in 0.0s\n" +
+				"                 1,284 old ones left alone (first_run: since:2026-02-01)\n" +
+				"                 1,285 left on pop.isp.example\n",
 		},
 		{"no login", fetcher.Report{}, errors.New("no"), "✗ isp-to-gmail   nothing done, see below\n"},
 		{
