@@ -240,15 +240,17 @@ func TestMark_allConnections(t *testing.T) {
 		wg.Wait()
 		return unknown
 	}
-	if n := round(); n != 0 || s.Count("") != 2 {
-		t.Fatalf("%d without UID, %d connections; want 0, 2", n, s.Count(""))
+	for i := 0; s.Count("") < 2; i++ { // a round may be over before the second is there
+		if n := round(); n != 0 || i == 100 {
+			t.Fatalf("%d without UID, %d connections; want 0, 2", n, s.Count(""))
+		}
 	}
 	s.Renew("INBOX")
 	if round() == 0 {
 		t.Error("UIDs of a folder that was not looked at were believed")
 	}
 	for n := 1; round() != 0; n++ {
-		if n == 3 { // the first may not have used both
+		if n == 100 { // a round may not use both
 			t.Fatal("a connection goes on without UIDs")
 		}
 	}
