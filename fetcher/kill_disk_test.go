@@ -79,8 +79,7 @@ func TestDisk_full(t *testing.T) {
 			if !full.Load() {
 				t.Fatalf("%s never came", at)
 			}
-			var se *state.Error
-			if !errors.As(err, &se) {
+			if _, ok := errors.AsType[*state.Error](err); !ok {
 				t.Errorf("the pass ended with %v", err)
 			}
 			s.check("disk full")

@@ -63,7 +63,7 @@ func newTrial(t *testing.T, name string) *trial {
 	if fi, err := os.Stat("/dev/shm"); err == nil && fi.IsDir() {
 		parent = "/dev/shm"
 	}
-	dir, err := os.MkdirTemp(parent, "popferry-trial-")
+	dir, err := os.MkdirTemp(parent, "popferry-trial-") //nolint:usetesting // thousands of them, each removed in time
 	if err != nil {
 		t.Fatal(err)
 	}
