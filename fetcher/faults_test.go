@@ -244,7 +244,9 @@ func nine(hook func(int, string) maildroptest.Action) func(*world) {
 
 func later(d time.Duration) func(*world) { return func(w *world) { w.now = w.now.Add(d) } }
 
-func impatient(w *world) { w.account.Maildrop.Timeout = 100 * time.Millisecond }
+// impatient makes stalls short. It is still longer than a busy machine takes for
+// anything else.
+func impatient(w *world) { w.account.Maildrop.Timeout = 300 * time.Millisecond }
 
 // retr is on for RETR of the message with that UIDL, whatever its number.
 func (w *world) retr(uidl string, a maildroptest.Action, sessions ...int) func(int, string) maildroptest.Action {
