@@ -167,7 +167,7 @@ func TestKill_twins(t *testing.T) {
 	s.boxes[0].Caps = inLine
 	s.hook(nil, func(_ int, c targetstest.Command) (act targetstest.Action) {
 		if c.Verb == "APPEND" && c.N == 1 {
-			s.awaitIntents(2)
+			s.await(state.DeliveryIntent, 2)
 			s.shoot()
 			act.Cut = targetstest.CutStored
 		}
@@ -183,18 +183,54 @@ func TestKill_twins(t *testing.T) {
 	s.quiesce()
 }
 
-// awaitIntents waits until so many intents are on disk.
-func (s *scripted) awaitIntents(n int) {
+// TestKill_claimed kills a pass when one of two identical messages is stored and
+// on record, and the other is not stored: what the first has claimed must not
+// pass for the second.
+func TestKill_claimed(t *testing.T) {
+	twin := trialMail()[1]
+	s := newScripted(t, "claimed", []string{twin, twin}, 1)
+	defer s.close()
+	s.boxes[0].Caps = inLine
+	s.hook(nil, func(_ int, c targetstest.Command) (act targetstest.Action) {
+		switch {
+		case c.Verb == "APPEND" && c.N == 1:
+			s.await(state.DeliveryIntent, 2)
+		case c.Verb == "APPEND" && c.N == 2:
+			act.Wait, act.Cut = make(chan struct{}), targetstest.CutBefore
+			go func() {
+				defer close(act.Wait) // while it waits, the first reply is on its way
+				s.await(state.DeliveryDelivered, 1)
+				s.shoot()
+			}()
+		}
+		return act
+	})
+	s.start()
+	if f := s.kill(0); !f.killed {
+		t.Errorf("not killed: %s", f.out)
+	}
+	s.hook(nil, nil)
+	s.quiesce()
+}
+
+// await waits until so many deliveries on disk have a status, or the child has
+// ended.
+func (s *scripted) await(status state.DeliveryStatus, n int) {
 	for have := 0; have < n; {
 		have = 0
 		err := s.view(func(st *state.Store, live []int64) error {
 			ds, err := st.Deliveries(context.Background(), live...)
-			have = count(ds, func(d state.Delivery) bool { return d.Status == state.DeliveryIntent })
+			have = count(ds, func(d state.Delivery) bool { return d.Status == status })
 			return err
 		})
 		if err != nil {
-			s.errorf("waiting for %d intents: %v", n, err)
+			s.errorf("waiting for %d %s: %v", n, status, err)
 			return
+		}
+		select {
+		case <-s.gone():
+			return
+		default:
 		}
 	}
 }
