@@ -111,6 +111,8 @@ func cutOnce(t *testing.T, at side, way targetstest.Way, how targetstest.End, af
 	})
 	defer s.close()
 	defer p.Close()
+	// The server may still be reading what had arrived when it was cut off.
+	s.run.Settle = 300 * time.Millisecond
 	if how == targetstest.Stall {
 		s.run.Timeout = 300 * time.Millisecond
 	}
