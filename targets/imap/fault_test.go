@@ -198,7 +198,7 @@ func TestDeliver_silent(t *testing.T) {
 // TestDeliver_noInsteadOfPlus: the literal must not be sent.
 func TestDeliver_noInsteadOfPlus(t *testing.T) {
 	s := start(t, &targetstest.IMAP{Caps: "IMAP4rev1 UIDPLUS", Hook: on("APPEND", 1, targetstest.Action{Reply: "NO [TOOBIG] no", Early: true})})
-	tg := open(t, config(s.Port()))
+	tg := open(t, config(s.Port(), func(c *imap.Config) { c.Connections = 1 }))
 	if _, err := append1(t, tg, targetstest.Text(1), ""); targets.FaultOf(err) != targets.Refused {
 		t.Errorf("got %v, want refused", err)
 	}
