@@ -102,6 +102,7 @@ func TestStorm(t *testing.T) {
 		}, nil)
 		defer s.start().close()
 		tr = s.trial
+		tr.run.Settle = 250 * time.Millisecond
 	} else {
 		w.min, w.max, w.octets = 6*time.Second, 15*time.Second, 32<<20
 		mail = stormMail(*stormFlag, 400, w.rnd)
