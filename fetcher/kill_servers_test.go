@@ -79,7 +79,10 @@ func newScripted(t *testing.T, name string, mail []string, boxes int) *scripted 
 
 func (s *scripted) add(uidl, raw string) {
 	s.pop.Add("jane", uidl, []byte(raw))
-	s.source[canonOf([]byte(wire(raw)))]++
+	h := canonOf([]byte(wire(raw)))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.source[h]++
 }
 
 func (s *scripted) start() *scripted {
