@@ -273,7 +273,7 @@ func cutLevel(s string) string {
 // isInvisible reports characters that a reader of a folder name cannot see, or
 // that change how he sees the others.
 func isInvisible(r rune) bool {
-	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) && !isJoiner(r)
+	return !unicode.IsPrint(r) && !isJoiner(r)
 }
 
 // isJoiner reports the two joiners, which some scripts and emoji need.
