@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"popferry/rules"
 	"popferry/targets"
@@ -248,5 +249,39 @@ func TestFaults_folderNames(t *testing.T) {
 		if f != "INBOX" && !below || strings.ContainsAny(part, "/\x00\r\n\x1b") || len(part) > 200 || part == ".." || part == "." {
 			t.Errorf("row 93: folder %q", f)
 		}
+	}
+}
+
+// Without UIDPLUS, copies of one message are told apart by where they can lie,
+// whatever the clock did between the passes.
+func TestFaults_twinsWithoutUIDs(t *testing.T) {
+	for _, leap := range []time.Duration{0, -time.Hour, time.Hour, 48 * time.Hour} {
+		t.Run(leap.String(), func(t *testing.T) {
+			w := newWorld(t)
+			w.account.Keep = Keep{}
+			var pass atomic.Int32
+			b := w.onto(&targetstest.IMAP{Caps: noUIDs, Hook: func(c targetstest.Command) targetstest.Action {
+				switch {
+				case pass.Load() != 2:
+				case c.Verb == "APPEND":
+					return targetstest.Action{Cut: targetstest.CutStored}
+				case c.Verb == "" && c.N > 2:
+					return targetstest.Action{Reply: "BYE back soon"}
+				}
+				return targetstest.Action{}
+			}})
+			for i := range 3 {
+				if i < 2 {
+					w.add(fmt.Sprint(i), "Message-ID: <twin@x>\r\nSubject: twin\r\n\r\nthe same\r\n")
+				}
+				pass.Add(1)
+				r, err := b.pass(t.Context())
+				if err != nil || r.Failed > 0 != (i == 1) {
+					t.Fatalf("pass %d: %v, %+v", i+1, err, r)
+				}
+				w.now = w.now.Add(leap)
+			}
+			b.arrived(false)
+		})
 	}
 }

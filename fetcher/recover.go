@@ -3,6 +3,7 @@ package fetcher
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"popferry/fetcher/state"
 	"popferry/targets"
@@ -94,7 +95,7 @@ func (p *pass) search(ctx context.Context, at place, ds []state.Delivery, messag
 		return err
 	}
 	since := windowOf(ds, now)
-	confirmed, err := p.confirmed(ctx, ds, messages, since)
+	confirmed, since, err := p.confirmed(ctx, ds, messages, since)
 	if err != nil {
 		return err
 	}
@@ -133,11 +134,17 @@ func windowOf(ds []state.Delivery, now targets.Mark) targets.Mark {
 	return since
 }
 
+// settledBefore is how long before the first uncertain delivery another one must
+// have ended for its copy to lie before the window by the clock alone. It is far
+// more than any pass takes; a clock that stands still or goes back is behind it.
+const settledBefore = 24 * time.Hour
+
 // confirmed returns copies that are known to be in the folder but not where: the
 // server told no UID for them, or has numbered the folder anew. Each takes one
 // copy away from an uncertain delivery of the same message, because two
-// identical messages need two copies.
-func (p *pass) confirmed(ctx context.Context, ds []state.Delivery, messages map[int64]*state.Message, since targets.Mark) ([]targets.Wanted, error) {
+// identical messages need two copies. For that they must lie in the window, so
+// it returns one that holds them all.
+func (p *pass) confirmed(ctx context.Context, ds []state.Delivery, messages map[int64]*state.Message, since targets.Mark) ([]targets.Wanted, targets.Mark, error) {
 	// Those that only share the Message-ID count, too: where the server rewrites
 	// mail it is by this that copies are told apart, after the exact ones.
 	hashes, names := make(map[[32]byte]bool), make(map[string]bool)
@@ -156,12 +163,16 @@ func (p *pass) confirmed(ctx context.Context, ds []state.Delivery, messages map[
 		switch {
 		case !hashes[c.Hash] && !names[c.MessageID], c.UIDValidity == since.UIDValidity && c.UID != 0:
 			continue // another message, or excluded by its UID
-		case c.UIDValidity == since.UIDValidity && c.UIDNext < since.UIDNext && c.At.Before(first):
+		case c.UIDValidity == since.UIDValidity && c.UIDNext < since.UIDNext && c.At.Before(first.Add(-settledBefore)):
 			continue // before the window
+		case c.UIDValidity != since.UIDValidity:
+			since.UIDNext = 1
+		default:
+			since.UIDNext = min(since.UIDNext, c.UIDNext)
 		}
 		out = append(out, targets.Wanted{Hash: c.Hash, Size: c.CanonSize, MessageID: c.MessageID, Stable: c.Stable})
 	}
-	return out, err
+	return out, since, err
 }
 
 // surplus deals the copies found of each message to the confirmed wants first,
