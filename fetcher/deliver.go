@@ -291,6 +291,7 @@ func (p *pass) countFolder(target, folder string) {
 func (p *pass) settle(l *letter, err error) {
 	switch {
 	case err == nil:
+		p.unlinkStashed(l.msg.ID)
 		p.mu.Lock()
 		p.report.Delivered++
 		p.safe = append(p.safe, l.item)

@@ -46,7 +46,7 @@ import (
 //	     56-58  faults_source_test.go: TestFaults_endless; 58 with millions of lines: pop: TestList_endless
 //	     59     faults_source_test.go: TestFaults_connection; ep: TestConn_progress; pop: TestTooSlow
 //	     60     faults_source_test.go: TestFaults_refused; faults_dovecot_test.go
-//	     61     not yet: no server is known to hide what was read
+//	     61     stash_test.go: TestConsumes_*; config: TestParse_consumes
 //	     62     faults_source_test.go: TestFaults_connection; pop: TestReply_tolerated, TestReply_botched
 //	C    63-74  faults_content_test.go: TestFaults_content, TestFaults_contentRefused
 //	     75     faults_content_test.go: TestFaults_dates; dovecot_test.go: TestDovecot_everything

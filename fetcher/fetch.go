@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 
 	"popferry/fetcher/maildrop"
@@ -31,34 +32,50 @@ func (p *pass) fetch(ctx, dctx context.Context, conn *maildrop.Conn, items []ite
 	if err != nil {
 		return err
 	}
-	company, alone := suspects(items, recorded)
-	lost = p.bring(ctx, dctx, conn, company, recorded)
-	for _, it := range alone {
+	for _, few := range inTurn(items, recorded) {
 		if lost != nil || ctx.Err() != nil || p.nowhereToGo() {
 			break
 		}
-		if lost = p.readyHeld(dctx, it); lost == nil {
-			lost = p.bring(ctx, dctx, conn, []item{it}, recorded)
+		if lost = p.readyHeld(dctx, few[0]); lost == nil {
+			lost = p.bring(ctx, dctx, conn, few, recorded)
 		}
 	}
 	return lost
 }
 
-// suspects separates messages that may be what broke an earlier pass: they are
-// brought one at a time, so that each is blamed for its own faults only.
-func suspects(items []item, recorded map[int64][]state.Delivery) (company, alone []item) {
+// company is how many messages are brought together that were in hand when
+// something broke. Whatever broke it is one of them at most, so the next
+// accident leaves few to be brought alone; and after a kill all of them are
+// innocent, and should not cost a round trip each.
+const company = 16
+
+// inTurn divides items into those that are brought together: first all that
+// nothing is known against, then those that were in hand once when something
+// broke, a few at a time, and at last, each alone, those that were so again or
+// are held. What is brought alone is blamed for its own faults only.
+func inTurn(items []item, recorded map[int64][]state.Delivery) [][]item {
+	var clear, few, alone []item
 	for _, it := range items {
-		suspect := it.msg.Fetches >= fetchCharges-1 || it.msg.Status == state.StatusQuarantined
+		losses := 0
 		for _, d := range recorded[it.msg.ID] {
-			suspect = suspect || d.Status == state.DeliveryFailed && d.Class == classLost
+			if d.Status == state.DeliveryFailed && d.Class == classLost {
+				losses = max(losses, d.Attempts)
+			}
 		}
-		if suspect {
+		switch {
+		case it.msg.Fetches >= fetchCharges-1, it.msg.Status == state.StatusQuarantined, losses > 1:
 			alone = append(alone, it)
-		} else {
-			company = append(company, it)
+		case losses == 1:
+			few = append(few, it)
+		default:
+			clear = append(clear, it)
 		}
 	}
-	return company, alone
+	var out [][]item
+	if len(clear) > 0 {
+		out = append(out, clear)
+	}
+	return slices.AppendSeq(slices.AppendSeq(out, slices.Chunk(few, company)), slices.Chunk(alone, 1))
 }
 
 // readyHeld writes the next pause of a held message before it is tried again:
@@ -87,22 +104,8 @@ func (p *pass) bring(ctx, dctx context.Context, conn *maildrop.Conn, items []ite
 	if len(items) == 0 {
 		return nil
 	}
-	var (
-		wg   sync.WaitGroup
-		room = make(chan struct{}, workers)
-		next int
-	)
-	hand := func(l *letter) {
-		if l == nil {
-			return
-		}
-		room <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-room }()
-			defer l.body.release()
-			p.deliver(dctx, l)
-		})
-	}
+	out := p.post(dctx)
+	next := 0
 	asked := &asked{p: p, items: items}
 	var short *letter // fewer octets than LIST said: is what follows a reply?
 	for inc := range conn.Retrieve(ctx, asked.entries(dctx)) {
@@ -110,7 +113,7 @@ func (p *pass) bring(ctx, dctx context.Context, conn *maildrop.Conn, items []ite
 			lost = inc.Err // blamed on the one before, not on this
 			break
 		}
-		hand(short)
+		out.hand(short)
 		short = nil
 		it := items[next]
 		next++
@@ -122,25 +125,54 @@ func (p *pass) bring(ctx, dctx context.Context, conn *maildrop.Conn, items []ite
 			short = l
 			continue
 		}
-		hand(l)
+		out.hand(l)
 	}
 	if short != nil && lost == nil {
 		lost = conn.Noop(dctx)
 	}
 	if maildrop.Usable(lost) {
 		lost = nil
-		hand(short)
+		out.hand(short)
 	} else if short != nil {
 		short.body.release()
 		lost = p.outOfStep(dctx, short, lost)
 	}
-	wg.Wait()
+	out.wait()
 	if asked.counted > next && p.dead() == nil {
 		// Counted, but never begun: no attempt.
 		_ = p.put(dctx, state.Unfetched{Messages: ids(items[next:asked.counted])})
 	}
 	return lost
 }
+
+// post delivers letters, many at a time.
+type post struct {
+	p    *pass
+	ctx  context.Context
+	wg   sync.WaitGroup
+	room chan struct{}
+}
+
+func (p *pass) post(ctx context.Context) *post {
+	return &post{p: p, ctx: ctx, room: make(chan struct{}, workers)}
+}
+
+// hand takes a letter over, and with it its body. It waits while too many are
+// in hand; nil is none.
+func (o *post) hand(l *letter) {
+	if l == nil {
+		return
+	}
+	o.room <- struct{}{}
+	o.wg.Go(func() {
+		defer func() { <-o.room }()
+		defer l.body.release()
+		o.p.deliver(o.ctx, l)
+	})
+}
+
+// wait returns when all letters have an outcome.
+func (o *post) wait() { o.wg.Wait() }
 
 // outOfStep gives up a message that ended early and was followed by what is no
 // reply: a server that does not double the dots which begin a line sends its
@@ -238,6 +270,8 @@ func (p *pass) receive(ctx context.Context, it item, inc maildrop.Incoming, reco
 	}
 	b, err := p.f.bodies().take(ctx, inc.Body, it.Size)
 	switch {
+	case errors.Is(err, errSpoolFull) && p.account.Consumes:
+		return nil, err // hang up before its end, or it is never shown again
 	case errors.Is(err, errSpoolFull):
 		// Other messages still fit. What is left of this one is drained by the
 		// connection.
@@ -257,8 +291,15 @@ func (p *pass) receive(ctx context.Context, it item, inc maildrop.Incoming, reco
 	p.report.New++
 	p.report.Bytes += b.octets
 	p.mu.Unlock()
+	p.stash(it, b)
 	l := p.open(it, b, recorded)
 	step("K6")
+	return p.opened(ctx, l), nil
+}
+
+// opened does what the rules want done without a delivery. It returns the
+// letter if there is something to deliver.
+func (p *pass) opened(ctx context.Context, l *letter) *letter {
 	switch l.action {
 	case rules.Skip:
 		p.skipped(ctx, l)
@@ -266,10 +307,10 @@ func (p *pass) receive(ctx context.Context, it item, inc maildrop.Incoming, reco
 		p.dropped(ctx, l)
 	}
 	if len(l.parts) == 0 {
-		b.release()
-		return nil, nil
+		l.body.release()
+		return nil
 	}
-	return l, nil
+	return l
 }
 
 // settled reports whether there is nothing to deliver of a message just read:
@@ -355,6 +396,7 @@ func (p *pass) dropped(ctx context.Context, l *letter) {
 	if p.put(ctx, state.Dropped{Message: l.msg, Rule: l.rule, At: p.f.now()}) != nil {
 		return
 	}
+	p.unlinkStashed(l.msg.ID)
 	p.mu.Lock()
 	p.report.Dropped++
 	p.safe = append(p.safe, l.item)

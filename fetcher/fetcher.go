@@ -19,6 +19,11 @@ type Account struct {
 	Keep     Keep
 	Limits   Limits
 	FirstRun FirstRun
+	// Consumes says that the server lists no message again that it has sent, and
+	// shows only a part of the others at a time. What was read is then kept on
+	// disk until it is delivered, sessions follow each other until there is
+	// nothing new, and what is not listed counts as being there.
+	Consumes bool
 }
 
 // Source names the maildrop in the state: an account's name may change.

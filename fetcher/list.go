@@ -22,7 +22,7 @@ func (p *pass) list(ctx context.Context, conn *maildrop.Conn, known *state.Known
 	}
 	q := &question{
 		listing: listing, known: known.Messages, uncertain: pending, tried: p.tried,
-		keep: p.account.Keep, limits: p.limits(), now: p.f.now(),
+		keep: p.account.Keep, limits: p.limits(), now: p.f.now(), consumes: p.account.Consumes,
 	}
 	if known.Account.ID == 0 {
 		if q.old, err = p.oldOnes(ctx, conn, listing); err != nil {
@@ -167,8 +167,11 @@ func (p *pass) deletesAtOnce() bool { return !p.account.Keep.Forever && p.accoun
 // oneSession reports whether only the length of a session, and no limit of the
 // account, ended the fetching.
 func (p *pass) oneSession() bool {
+	return p.deletesAtOnce() && p.within()
+}
+
+// within reports whether the limits of the account leave anything to fetch.
+func (p *pass) within() bool {
 	l := p.account.Limits
-	return p.deletesAtOnce() &&
-		(l.Messages == 0 || p.fetched.Load() < int64(l.Messages)) &&
-		(l.Bytes == 0 || p.octets.Load() < l.Bytes)
+	return (l.Messages == 0 || p.fetched.Load() < int64(l.Messages)) && (l.Bytes == 0 || p.octets.Load() < l.Bytes)
 }

@@ -190,6 +190,10 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 	if err := p.hold(dctx, pl.poison); err != nil {
 		return finished, err
 	}
+	if err := p.unstash(dctx, known, pending, pl); err != nil {
+		return finished, err
+	}
+	before := p.fetched.Load()
 	conn.Ceiling = p.account.Limits.MaxSize // what LIST says is only a claim
 	lost := p.fetch(ctx, dctx, conn, pl.fetch)
 	conn.Ceiling = 0
@@ -206,6 +210,10 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 	case pl.rest && p.oneSession():
 		p.rest = false
 		return more, nil
+	case p.account.Consumes && p.fetched.Load() > before && !pl.rest:
+		if p.rest = !p.within(); !p.rest {
+			return more, nil // it may have more to show
+		}
 	}
 	return finished, nil
 }

@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -27,6 +28,7 @@ type world struct {
 	t       *testing.T
 	pop     *maildroptest.Server
 	db      string
+	spool   string // "" is a new one for each pass
 	target  *store
 	account *Account
 	job     *Job
@@ -92,7 +94,7 @@ func (w *world) pass(ctx context.Context) (Report, error) {
 func (w *world) fetcher(st *state.Store) *Fetcher {
 	return &Fetcher{
 		Targets: map[string]targets.Target{"home": w.target}, State: st, Now: func() time.Time { return w.now },
-		Spool: w.t.TempDir(),
+		Spool: cmp.Or(w.spool, w.t.TempDir()),
 		Event: func(e Event) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -56,6 +56,7 @@ type question struct {
 	limits    Limits // what is left of them in this pass
 	now       time.Time
 	noExpiry  bool // the clock cannot be trusted: delete nothing by age
+	consumes  bool // what is not listed may be there all the same
 	// old, if set, tells which messages are to be remembered and left alone: it
 	// is set for the first listing of an account.
 	old func(maildrop.Entry) bool
@@ -72,7 +73,7 @@ func planFor(q *question) *plan {
 		rows[m.UIDL] = append(rows[m.UIDL], m) // in order of Gen
 		next[m.UIDL] = m.Gen + 1
 	}
-	reset := pl.reset(rows)
+	reset := !q.consumes && pl.reset(rows)
 	for _, e := range q.listing.Entries {
 		if left := rows[e.UIDL]; len(left) > 0 {
 			rows[e.UIDL] = left[1:]
@@ -175,6 +176,9 @@ func (pl *plan) want(it item) {
 // missing looks at the rows that no entry of the listing took.
 func (pl *plan) missing(rows map[string][]*state.Message, reset bool) {
 	q := pl.q
+	if q.consumes {
+		return
+	}
 	// What was to be deleted is missing because QUIT did it and its reply was
 	// lost: that is no reason to doubt the listing.
 	expected := 0

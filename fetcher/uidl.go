@@ -267,7 +267,7 @@ func (p *pass) honest(it item, octets int64) (again, suspect bool) {
 		p.exact = 0
 		return false, false
 	}
-	if p.doubted[it.msg.ID] {
+	if p.doubted[it.msg.ID] || p.account.Consumes {
 		return false, true
 	}
 	p.doubted[it.msg.ID] = true

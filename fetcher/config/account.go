@@ -2,6 +2,8 @@ package config
 
 import (
 	"math"
+	"slices"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 
@@ -70,5 +72,24 @@ func (d *decoder) account(name, n *yaml.Node) *fetcher.Account {
 	if n.Kind == yaml.MappingNode {
 		d.finishServer(pop3, name, where, f, &a.Maildrop.Server)
 	}
+	if d.consumes(n, where, a); a.Consumes {
+		a.Maildrop.Pipelining = "off" // what is under way when a connection breaks may be lost
+	}
 	return a
+}
+
+// consumers are the servers that list no message again once it was read. With
+// "recent:" in front of the user, Google's lists the last 30 days whatever was
+// read.
+var consumers = []string{"pop.gmail.com", "pop.googlemail.com"}
+
+// consumes notes whether a's server shows a message once only, and what of the
+// configuration makes no sense there.
+func (d *decoder) consumes(n *yaml.Node, where string, a *fetcher.Account) {
+	host := strings.ToLower(strings.TrimSuffix(a.Maildrop.Host, "."))
+	a.Consumes = slices.Contains(consumers, host) && !strings.HasPrefix(a.Maildrop.User, "recent:")
+	if a.Consumes && !a.Keep.Forever && (a.Keep.For > 0 || a.Keep.Newest > 0) {
+		d.warn(n, "config-keep-once", "%s does not list a message again after it was read, so keep can delete it in the same pass only", host).
+			Hint = "Write keep: 0d or keep: forever; or put recent: before the user, to be shown the last 30 days each time."
+	}
 }

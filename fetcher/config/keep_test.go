@@ -86,3 +86,27 @@ func TestLoad_dedupe(t *testing.T) {
 		}
 	}
 }
+
+// Servers that show a message once are known by their names.
+func TestParse_consumes(t *testing.T) {
+	for _, c := range []struct {
+		account string
+		want    bool
+		warns   int
+	}{
+		{"host: pop.isp.example, user: jane", false, 0},
+		{"host: POP.gmail.com., user: jane, keep: 0d", true, 0},
+		{"host: pop.gmail.com, user: jane", true, 0},
+		{"host: pop.googlemail.com, user: jane, keep: 30d", true, 1},
+		{`host: pop.gmail.com, user: "recent:jane", keep: 30d`, false, 0},
+	} {
+		cfg, err := config.Parse("p.yaml", []byte("accounts: {isp: {"+c.account+", password: '${ISP_PASSWORD}'}}\n"+
+			"targets: {home: {host: imap.example, user: j, password: '${ISP_PASSWORD}'}}\njobs: [{from: isp, to: home}]\n"), environ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := cfg.Accounts["isp"]; a.Consumes != c.want || len(cfg.Warnings) != c.warns || c.want && a.Maildrop.Pipelining != "off" {
+			t.Errorf("%s: consumes %v, pipelining %s, %v", c.account, a.Consumes, a.Maildrop.Pipelining, cfg.Warnings)
+		}
+	}
+}

@@ -40,6 +40,8 @@ type Message struct {
 	Size string // what LIST says instead of the number of octets; "" is the truth
 
 	id int // tells apart what is equal otherwise; 0 is a new message
+	// read says that a server which Consumes does not show it any more.
+	read bool
 }
 
 // DefaultCaps are the CAPA lines of a Server whose Caps is nil. "SASL" and
@@ -59,6 +61,8 @@ type Server struct {
 	SASL      []string      // mechanisms; nil is DefaultSASL, empty is none
 	Exclusive bool          // a maildrop that is being read is [IN-USE]
 	Latency   time.Duration // between the arrival of a command and its reply
+	Consumes  bool          // what RETR has sent is in no later session, though not deleted
+	Page      int           // a session sees only so many, from the oldest on; 0 is all
 	// Hook is called before a command is answered, with the number of the
 	// session (from 1) and the command as it came; for the greeting with
 	// "GREETING". It may call the Server's methods. nil is a good server.
@@ -271,7 +275,11 @@ func (s *Server) open(user string) ([]Message, error) {
 		return nil, errInUse
 	}
 	d.busy++
-	return slices.Clone(d.messages), nil
+	seen := slices.DeleteFunc(slices.Clone(d.messages), func(m Message) bool { return m.read })
+	if s.Page > 0 && len(seen) > s.Page {
+		seen = seen[:s.Page]
+	}
+	return seen, nil
 }
 
 func (s *Server) release(user string) {
@@ -285,6 +293,20 @@ func (s *Server) exists(user string, m Message) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(s.users[user].messages, func(o Message) bool { return o.id == m.id })
+}
+
+// consume hides a message from later sessions, if the server does such a thing.
+func (s *Server) consume(user string, m Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.Consumes {
+		return
+	}
+	ms := slices.Clone(s.users[user].messages)
+	for i := range ms {
+		ms[i].read = ms[i].read || ms[i].id == m.id
+	}
+	s.users[user].messages = ms
 }
 
 // expunge removes messages that a session saw and deleted.

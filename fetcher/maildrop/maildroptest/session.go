@@ -340,7 +340,9 @@ func (e *session) retrieve(verb, arg string, w io.Writer) {
 		return
 	}
 	ok(w, "%d octets", len(m.Body))
-	_, _ = Stuff(w, body)
+	if _, err := Stuff(w, body); err == nil && verb == "RETR" {
+		e.s.consume(e.user, m)
+	}
 }
 
 // top returns the header of a message, the blank line and so many lines more.
