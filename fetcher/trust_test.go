@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -310,4 +311,27 @@ func TestFirstRun(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An old copy of the state that is put back does not know what came since: it is
+// compared with the target, and nothing comes twice.
+func TestPass_oldState(t *testing.T) {
+	w := newWorld(t).start()
+	w.fill(5)
+	w.mustPass()
+	old, err := os.ReadFile(w.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.add("later", "Message-ID: <later@x>\r\n\r\nx\r\n")
+	w.add("twin", "Message-ID: <later@x>\r\n\r\nx\r\n")
+	w.mustPass()
+	if err := os.WriteFile(w.db, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.add("new", "Message-ID: <new@x>\r\n\r\nx\r\n")
+	if r := w.mustPass(); r.New != 3 || r.Duplicate != 2 {
+		t.Errorf("%+v", r)
+	}
+	w.exactlyOnce()
 }

@@ -11,20 +11,24 @@ import (
 	"strconv"
 )
 
-// The lock file holds two lines of fixed length, each written alone and in
-// place, so that writing one cannot lose the other: whether the database was
-// ever in use, and who has it.
+// The lock file holds three lines of fixed length, each written alone and in
+// place, so that writing one cannot lose the others: whether the database was
+// ever in use, who has it, and how often it was opened. The database knows that
+// last number, too: one that knows a smaller one is an old copy put back.
 const (
 	markLine = "initialised\n"
 	noMark   = "new        \n"
 	pidLine  = "pid %-10d\n"
 	pidAt    = int64(len(markLine))
+	useLine  = "use %-10d\n"
+	useAt    = pidAt + int64(len("pid 1234567890\n"))
 )
 
 // lock is the held lock on a state.
 type lock struct {
 	f           *os.File
-	initialised bool // the database was in use once
+	initialised bool  // the database was in use once
+	use         int64 // how often it was opened; 0 if the file does not say
 }
 
 // lockPath is the file that stands for the state at path.
@@ -54,7 +58,7 @@ func takeLock(path string, log *slog.Logger) (*lock, error) {
 		defer f.Close()
 		return nil, lockError(path, f, err)
 	}
-	l := &lock{f: f, initialised: hasMark(f)}
+	l := &lock{f: f, initialised: hasMark(f), use: number(f, useAt, "use ", useLine)}
 	if !l.initialised {
 		_, err = f.WriteAt([]byte(noMark), 0)
 	}
@@ -107,6 +111,13 @@ func hasMark(f *os.File) bool {
 	return err == nil && string(b) == markLine
 }
 
+// used notes how often the database was opened. It need not be durable: a number
+// that is too small here says nothing.
+func (l *lock) used(n int64) error {
+	_, err := fmt.Fprintf(writerAt{l.f, useAt}, useLine, n)
+	return err
+}
+
 // wasUsed reports whether the state at path was in use once. It takes no lock.
 func wasUsed(path string) bool {
 	f, err := os.OpenFile(lockPath(path), os.O_RDONLY|noFollow|nonBlock, 0)
@@ -119,13 +130,19 @@ func wasUsed(path string) bool {
 
 // holder returns the process id in a lock file, 0 if there is none.
 func holder(f *os.File) int {
-	b := make([]byte, len(fmt.Sprintf(pidLine, 0)))
-	n, _ := f.ReadAt(b, pidAt)
-	pid, err := strconv.Atoi(string(bytes.TrimSpace(bytes.TrimPrefix(b[:n], []byte("pid ")))))
+	return int(number(f, pidAt, "pid ", pidLine))
+}
+
+// number returns what stands in a line of the lock file, 0 if there is no such
+// line.
+func number(f *os.File, at int64, word, line string) int64 {
+	b := make([]byte, len(fmt.Sprintf(line, 0)))
+	n, _ := f.ReadAt(b, at)
+	value, err := strconv.ParseInt(string(bytes.TrimSpace(bytes.TrimPrefix(b[:n], []byte(word)))), 10, 64)
 	if err != nil {
 		return 0
 	}
-	return pid
+	return value
 }
 
 // lockFree reports whether nobody has the lock on the state at path.

@@ -109,10 +109,11 @@ func (s *Store) open(ctx context.Context, lock *lock, o *Options) error {
 			return unwritable(s.path, err)
 		}
 	}
-	if err := s.openWriter(o); err != nil {
+	use, err := s.openWriter(o, lock.use)
+	if err != nil {
 		return classify(s.path, err)
 	}
-	if err := lock.mark(); err != nil {
+	if err := errors.Join(lock.used(use), lock.mark()); err != nil {
 		return unwritable(s.path, err)
 	}
 	s.reader, err = openConn(s.path, "ro")
@@ -120,37 +121,59 @@ func (s *Store) open(ctx context.Context, lock *lock, o *Options) error {
 }
 
 // openWriter opens the connection for writing, brings the tables up to date and
-// proves that a transaction can be committed.
-func (s *Store) openWriter(o *Options) (err error) {
+// proves that a transaction can be committed. The lock file says how often the
+// database was opened; it returns how often it was now.
+func (s *Store) openWriter(o *Options, used int64) (use int64, err error) {
 	if s.writer, err = openConn(s.path, "rw", "synchronous=FULL"); err != nil {
-		return err
+		return 0, err
 	}
 	if err := setJournal(s.writer, o.net(filepath.Dir(s.path))); err != nil {
-		return err
+		return 0, err
 	}
 	if err := migrate(s.writer); err != nil {
-		return err
+		return 0, err
 	}
 	s.writer.hook = o.hook
 	if _, err := s.writer.exec("BEGIN IMMEDIATE"); err != nil {
-		return err
+		return 0, err
 	}
-	if _, err := s.writer.exec("INSERT OR IGNORE INTO meta (name, value) VALUES ('created', ?), ('clock', 0), ('clean', 0)", o.Now()); err != nil {
-		return err
-	}
-	if _, err := s.writer.exec("UPDATE meta SET value = 0 WHERE name = 'clean'"); err != nil {
-		return err
+	if use, err = s.begin(o, used); err != nil {
+		return 0, err
 	}
 	if _, err := s.writer.exec("COMMIT"); err != nil {
-		return err
+		return 0, err
 	}
 	clock, err := s.writer.number("SELECT value FROM meta WHERE name = 'clock'")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	s.clock.Store(clock)
 	s.nextID, err = s.writer.number("SELECT coalesce(max(id), 0) + 1 FROM message")
-	return err
+	return use, err
+}
+
+// begin notes that the database is in use. What an old copy of it does not
+// know was delivered may be: every account is compared with its targets, as
+// after a loss.
+func (s *Store) begin(o *Options, used int64) (use int64, err error) {
+	if _, err := s.writer.exec("INSERT OR IGNORE INTO meta (name, value) VALUES ('created', ?), ('clock', 0), ('clean', 0), ('use', 0)", o.Now()); err != nil {
+		return 0, err
+	}
+	if use, err = s.writer.number("SELECT value FROM meta WHERE name = 'use'"); err != nil {
+		return 0, err
+	}
+	if use < used && use > 0 {
+		o.Log.Warn(fmt.Sprintf("%q is an old copy: it was opened %d times, and now knows of %d; the next pass over each account compares it with its targets", s.path, used, use))
+		if _, err := s.writer.exec("UPDATE account SET first_pass_done = 0"); err != nil {
+			return 0, err
+		}
+	}
+	use = max(use, used) + 1
+	if _, err := s.writer.exec("UPDATE meta SET value = ? WHERE name = 'use'", use); err != nil {
+		return 0, err
+	}
+	_, err = s.writer.exec("UPDATE meta SET value = 0 WHERE name = 'clean'")
+	return use, err
 }
 
 // setJournal chooses WAL, in which readers and the writer do not block each

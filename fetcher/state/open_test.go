@@ -81,7 +81,7 @@ func TestOpen_files(t *testing.T) {
 		names = append(names, e.Name())
 	}
 	diff(t, "files after Close", names, []string{"popferry.db", "popferry.db.lock"})
-	diff(t, "lock file", string(read(t, path+".lock")), fmt.Sprintf("initialised\npid %-10d\n", os.Getpid()))
+	diff(t, "lock file", string(read(t, path+".lock")), fmt.Sprintf("initialised\npid %-10d\nuse 1         \n", os.Getpid()))
 }
 
 func TestOpen_locked(t *testing.T) {
