@@ -177,7 +177,8 @@ func TestFaults_refused(t *testing.T) {
 			again,
 			{report: "1 held, 1 left", why: "[SYS/PERM]"},
 		}, stay: []string{"u003"}},
-		{name: "34 [IN-USE]", given: login("-ERR [IN-USE] locked", 1), passes: []then{{report: "unavailable IN-USE"}, {report: done}}},
+		{name: "34 [IN-USE]", given: login("-ERR [IN-USE] locked", 1, 2, 3), passes: []then{{report: "3 sessions, unavailable IN-USE"}, {report: done}}},
+		{name: "34 [IN-USE] for a moment", given: login("-ERR [IN-USE] locked", 1, 2), passes: []then{{report: done + ", 3 sessions"}}},
 		{name: "35 [LOGIN-DELAY]", given: login("-ERR [LOGIN-DELAY] too soon", 1), passes: []then{{report: "unavailable LOGIN-DELAY"}, {report: done}}},
 		{name: "36 login refused", given: login("-ERR [AUTH] no", 1), passes: []then{{report: "login refused AUTH"}, {report: done}}},
 		{name: "37 QUIT", given: nine(on("QUIT", maildroptest.Action{Reply: "-ERR some deleted messages not removed\r\n", NoCommit: true}, 1)), passes: []then{

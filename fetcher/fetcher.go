@@ -66,6 +66,8 @@ type Fetcher struct {
 	DryRun  bool             // decide, and change nothing anywhere
 	Spool   string           // directory for large bodies in hand; "" is the system's
 
+	inUse []time.Duration // tests: see inUsePauses
+
 	eventMu sync.Mutex
 	mu      sync.Mutex
 	busy    map[string]bool         // maildrops with a pass under way

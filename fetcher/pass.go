@@ -170,7 +170,7 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 	if sure {
 		defer p.greet(ctx)()
 	}
-	conn, err := maildrop.Dial(ctx, &p.account.Maildrop, p.log)
+	conn, err := p.dial(ctx)
 	if err != nil {
 		return finished, err
 	}
@@ -216,6 +216,33 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 		}
 	}
 	return finished, nil
+}
+
+// inUsePauses are how long a pass waits for a maildrop that somebody else reads
+// before it tries again: a telephone that looks for mail is soon done.
+var inUsePauses = []time.Duration{2 * time.Second, 5 * time.Second}
+
+// dial connects to the maildrop and logs in.
+func (p *pass) dial(ctx context.Context) (*maildrop.Conn, error) {
+	pauses := inUsePauses
+	if p.f.inUse != nil {
+		pauses = p.f.inUse
+	}
+	for i := 0; ; i++ {
+		conn, err := maildrop.Dial(ctx, &p.account.Maildrop, p.log)
+		var me *maildrop.Error
+		if i == len(pauses) || !errors.As(err, &me) || me.Code != maildrop.InUse {
+			return conn, err
+		}
+		p.log.Info("somebody else is reading the maildrop, waiting for the end of it", "err", err)
+		timer := time.NewTimer(pauses[i])
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, err
+		}
+	}
 }
 
 // remember loads what is known of the account and resolves what earlier

@@ -94,6 +94,7 @@ func (w *world) pass(ctx context.Context) (Report, error) {
 func (w *world) fetcher(st *state.Store) *Fetcher {
 	return &Fetcher{
 		Targets: map[string]targets.Target{"home": w.target}, State: st, Now: func() time.Time { return w.now },
+		inUse: []time.Duration{time.Millisecond, time.Millisecond},
 		Spool: cmp.Or(w.spool, w.t.TempDir()),
 		Event: func(e Event) {
 			w.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -307,10 +308,23 @@ func headerOf(p []byte) []byte {
 
 var crlfcrlf = []byte("\r\n\r\n")
 
+// ownDir makes dir if it is not there. A link is refused: it could lead mail to
+// where others can read it.
+func ownDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	fi, err := os.Lstat(dir)
+	if err == nil && !fi.IsDir() {
+		err = &fs.PathError{Op: "open", Path: dir, Err: errors.New("is a link; it must be a directory")}
+	}
+	return err
+}
+
 // unlinkedFile makes a file that no longer has a name, so that nothing is left
 // of it however the process ends.
 func unlinkedFile(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := ownDir(dir); err != nil {
 		return nil, err
 	}
 	f, err := os.CreateTemp(dir, "body-")

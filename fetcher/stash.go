@@ -124,7 +124,7 @@ func (p *pass) unstashed(ctx context.Context, it item, recorded []state.Delivery
 
 // stashed makes the directory of the stash and returns the messages in it.
 func stashed(dir string) (map[int64]bool, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := ownDir(dir); err != nil {
 		return nil, err
 	}
 	files, err := os.ReadDir(dir)
@@ -140,7 +140,10 @@ func stashed(dir string) (map[int64]bool, error) {
 
 // writeSynced makes a file that is complete and on disk, or is not there.
 func writeSynced(name string, r io.Reader) (err error) {
-	f, err := os.OpenFile(name+".part", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err := os.Remove(name + ".part"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(name+".part", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

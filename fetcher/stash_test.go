@@ -141,3 +141,23 @@ func TestConsumes_noRoom(t *testing.T) {
 	w.mustPass()
 	w.exactlyOnce()
 }
+
+// A spool that is a link is not written to.
+func TestSpool_link(t *testing.T) {
+	w := newWorld(t)
+	w.add("large", "Subject: x\r\n\r\n"+strings.Repeat("0123456789abcdef\r\n", 100_000))
+	w.start()
+	there := t.TempDir()
+	w.spool = t.TempDir() + "/spool"
+	if err := os.Symlink(there, w.spool); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.mustPass(); r.Failed != 1 {
+		t.Errorf("%+v", r)
+	}
+	if err := os.Remove(w.spool); err != nil {
+		t.Fatal(err)
+	}
+	w.mustPass()
+	w.exactlyOnce()
+}
