@@ -25,7 +25,7 @@ import (
 
 // rig is a real Dovecot at both ends.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	server  *dovecot.Server
 	db      string
 	account *fetcher.Account
@@ -34,7 +34,7 @@ type rig struct {
 	now     time.Time
 }
 
-func newRig(t *testing.T, options ...dovecot.Option) *rig {
+func newRig(t testing.TB, options ...dovecot.Option) *rig {
 	s := dovecot.Start(t, options...)
 	r := &rig{t: t, server: s, db: filepath.Join(t.TempDir(), "popferry.db"), now: time.Now()}
 	r.account = &fetcher.Account{
