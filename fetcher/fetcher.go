@@ -88,9 +88,7 @@ type Event struct {
 	// Deleted and, in a dry run, Planned. One for each destination.
 	UIDL      string // raw octets of the server; escape before printing
 	MessageID string
-	From      string // decoded, raw text; escape before printing
-	Subject   string // likewise
-	Date      time.Time
+	Header    *rules.Header // of a message that was read; keeping it keeps all of the header
 	Octets    int64
 	Target    string
 	Folder    string // as the server calls it, or as routed when it was not asked
@@ -100,6 +98,31 @@ type Event struct {
 
 	Report *Report // of PassEnd
 	Total  Totals  // of Listed: what lies on the maildrop and what this pass will fetch
+}
+
+// From returns who wrote the message, "" if that is not known: decoded, raw
+// text, to be escaped before it is printed. It and its like read the header
+// anew each time: most events nobody asks.
+func (e *Event) From() string {
+	if from := e.Header.Addresses("From"); len(from) > 0 {
+		return from[0].Addr()
+	}
+	return ""
+}
+
+// Subject is as From for the subject.
+func (e *Event) Subject() string { return e.Header.Text("Subject") }
+
+// Date returns when the message was written, else when it was received; zero if
+// neither is known.
+func (e *Event) Date() time.Time {
+	if e.Header == nil {
+		return time.Time{}
+	}
+	if date := e.Header.Date(); !date.IsZero() {
+		return date
+	}
+	return e.Header.Received()
 }
 
 // Totals tell how much there is to do.

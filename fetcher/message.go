@@ -98,19 +98,5 @@ func (p *pass) route(l *letter, size int64) {
 
 // event starts an event about the message of l.
 func (l *letter) event(k Kind) Event {
-	e := Event{Kind: k, UIDL: l.UIDL, Octets: l.body.octets, Rule: l.rule}
-	describe(&e, l.header)
-	return e
-}
-
-// describe fills in what a person knows a message by.
-func describe(e *Event, h *rules.Header) {
-	e.MessageID = h.MessageID()
-	e.Subject = h.Text("Subject")
-	if from := h.Addresses("From"); len(from) > 0 {
-		e.From = from[0].Addr()
-	}
-	if e.Date = h.Date(); e.Date.IsZero() {
-		e.Date = h.Received()
-	}
+	return Event{Kind: k, UIDL: l.UIDL, MessageID: l.message.MessageID, Header: l.header, Octets: l.body.octets, Rule: l.rule}
 }

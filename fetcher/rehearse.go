@@ -85,8 +85,7 @@ func (p *pass) preview(ctx context.Context, conn *maildrop.Conn, items []item) e
 func (p *pass) planned(it item, h *rules.Header) {
 	l := &letter{item: it, header: h}
 	p.route(l, it.Size)
-	e := Event{Kind: Planned, UIDL: it.UIDL, Octets: it.Size, Rule: l.rule}
-	describe(&e, h)
+	e := Event{Kind: Planned, UIDL: it.UIDL, MessageID: h.MessageID(), Header: h, Octets: it.Size, Rule: l.rule}
 	switch l.action {
 	case rules.Skip:
 		e.Reason = "leave on the maildrop"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,19 +13,90 @@ import (
 // passed on, however unlikely: what to do about 1899 or 9999 is the caller's
 // business.
 func (h *Header) Date() time.Time {
-	return parseDate(stripComments(clip(h.Raw("Date"))))
+	return dateIn(clip(h.Raw("Date")))
+}
+
+// dateIn reads a date with comments in it. Nearly all are written as RFC 5322
+// wants them, and every message has two.
+func dateIn(b []byte) time.Time {
+	if t, ok := plainDate(b); ok {
+		return t
+	}
+	return parseDate(stripComments(b))
 }
 
 // Received returns the time in the topmost Received field, which the receiving
 // server wrote: what follows its last semicolon (RFC 5321 §4.4). It is zero as
 // in Date.
 func (h *Header) Received() time.Time {
-	raw := stripComments(clip(h.Raw("Received")))
+	raw := clip(h.Raw("Received"))
+	if i := bytes.LastIndexByte(raw, ';'); i < 0 {
+		return time.Time{}
+	} else if t, ok := plainDate(raw[i+1:]); ok {
+		return t
+	}
+	raw = stripComments(raw) // there may have been semicolons in them
 	i := bytes.LastIndexByte(raw, ';')
 	if i < 0 {
 		return time.Time{}
 	}
 	return parseDate(raw[i+1:])
+}
+
+// plainDate reads "Sun, 1 Mar 2026 10:00:59 +0100", with or without the day of
+// the week and one comment behind, and nothing else: it is parseDate without
+// its patience, and allocates nothing.
+func plainDate(b []byte) (time.Time, bool) {
+	b = bytes.TrimSpace(b)
+	if i := bytes.IndexByte(b, '('); i > 0 && bytes.IndexByte(b, ')') == len(b)-1 && bytes.LastIndexByte(b, '(') == i && bytes.IndexByte(b, '\\') < 0 {
+		b = bytes.TrimRight(b[:i], " ")
+	}
+	if len(b) > 5 && b[3] == ',' && b[4] == ' ' {
+		b = b[5:]
+	}
+	if len(b) > 1 && b[1] == ' ' { // a day of one digit
+		var two [32]byte
+		two[0] = '0'
+		b = two[:1+copy(two[1:], b)]
+	}
+	const form = "00 Jan 0000 00:00:00 +0000"
+	if len(b) != len(form) {
+		return time.Time{}, false
+	}
+	for i := range form {
+		switch c := form[i]; {
+		case c == '0' && !isDigit(b[i]), c == ' ' && b[i] != ' ', c == ':' && b[i] != ':':
+			return time.Time{}, false
+		}
+	}
+	number := func(at int) int { return int(b[at]-'0')*10 + int(b[at+1]-'0') }
+	month := plainMonth(b[3:6])
+	offset := number(22)*3600 + number(24)*60
+	if month == 0 || b[21] != '+' && b[21] != '-' || number(22) > 15 || number(24) > 59 {
+		return time.Time{}, false
+	}
+	if b[21] == '-' {
+		offset = -offset
+	}
+	d := dateParts{
+		day: number(0), month: month, year: number(7)*100 + number(9),
+		hour: number(12), minute: number(15), second: number(18), offset: offset,
+	}
+	if d.hour > 23 || d.minute > 59 || d.second > 60 {
+		return time.Time{}, false
+	}
+	return d.time(), true
+}
+
+// plainMonth knows a month by its name as it should be written.
+func plainMonth(b []byte) time.Month {
+	const names = "JanFebMarAprMayJunJulAugSepOctNovDec"
+	for m := range 12 {
+		if string(b) == names[3*m:3*m+3] {
+			return time.Month(m + 1)
+		}
+	}
+	return 0
 }
 
 func clip(raw []byte) []byte {
@@ -230,15 +302,32 @@ func (d *dateParts) time() time.Time {
 	if d.day < 1 || d.year < 0 || d.month == 0 {
 		return time.Time{}
 	}
-	zone := time.UTC
-	if d.offset != 0 {
-		zone = time.FixedZone("", d.offset)
-	}
-	t := time.Date(d.year, d.month, d.day, d.hour, d.minute, min(d.second, 59), 0, zone)
+	t := time.Date(d.year, d.month, d.day, d.hour, d.minute, min(d.second, 59), 0, zoneOf(d.offset))
 	if t.Day() != d.day {
 		return time.Time{} // 31 February
 	}
 	return t
+}
+
+// offsets holds a zone for every quarter of an hour there may be, as they are
+// needed.
+var offsets [2*quarters + 1]atomic.Pointer[time.Location]
+
+const quarters = 16 * 4
+
+// zoneOf returns the zone of an offset in seconds.
+func zoneOf(offset int) *time.Location {
+	if offset == 0 {
+		return time.UTC
+	}
+	if offset%900 != 0 {
+		return time.FixedZone("", offset)
+	}
+	at := &offsets[quarters+offset/900]
+	if at.Load() == nil {
+		at.Store(time.FixedZone("", offset))
+	}
+	return at.Load()
 }
 
 // zones are the named ones of RFC 5322 §4.3 and those that are common beside

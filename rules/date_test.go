@@ -3,6 +3,8 @@ package rules
 import (
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 func TestHeader_Date(t *testing.T) {
@@ -104,6 +106,26 @@ func TestHeader_Received(t *testing.T) {
 		got := h.Received()
 		if want == "" && !got.IsZero() || want != "" && got.Format(time.RFC3339) != want {
 			t.Errorf("Received of %q = %v, want %s", in, got, want)
+		}
+	}
+}
+
+// The short way of reading a date is only that: it gives what the long one does.
+func TestPlainDate(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.StringMatching(`( |\t)?((Sun|Xyz), )?[0-4]?[0-9] (Jan|Feb|Nov|nov|Abc) [0-2][0-9]{3} [0-2][0-9]:[0-6][0-9]:[0-6][0-9] [+-][01][0-9][0-9]{2}( \([A-Z(\\;]{0,3}\))?[ \r\n]{0,2}`).Draw(t, "date")
+		got, ok := plainDate([]byte(s))
+		if want := parseDate(stripComments([]byte(s))); ok && (!got.Equal(want) || got.String() != want.String()) {
+			t.Fatalf("%q is %v, want %v", s, got, want)
+		}
+	})
+	for _, s := range []string{"Sun, 1 Mar 2026 10:00:59 +0100", " 21 Nov 2026 10:00:59 -0800 (PST)\r\n"} {
+		b := []byte(s)
+		if _, ok := plainDate(b); !ok {
+			t.Errorf("%q is not read the short way", s)
+		}
+		if n := testing.AllocsPerRun(100, func() { plainDate(b) }); n > 0 {
+			t.Errorf("%q takes %v allocations", s, n)
 		}
 	}
 }

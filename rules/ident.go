@@ -21,15 +21,12 @@ func (h *Header) MessageID() string {
 	if end < 0 {
 		return ""
 	}
-	id := make([]byte, 0, end+1)
-	for _, c := range raw[start : start+end+1] {
-		switch {
-		case c == ' ' || c == '\t' || c == '\r' || c == '\n': // folding
-		case c < ' ' || c == 0x7f:
-			return ""
-		default:
-			id = append(id, c)
-		}
+	id := raw[start : start+end+1]
+	if bytes.ContainsAny(id, " \t\r\n") { // folding
+		id = bytes.Join(bytes.FieldsFunc(id, func(r rune) bool { return r == ' ' || r == '\t' || r == '\r' || r == '\n' }), nil)
+	}
+	if bytes.ContainsFunc(id, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return ""
 	}
 	if len(id) <= len("<>") || len(id) > maxLine || !utf8.Valid(id) {
 		return ""

@@ -3,10 +3,10 @@ package targets
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding"
 	"encoding/hex"
 	"hash"
 	"io"
+	"sync"
 )
 
 // Hash is a SHA-256 digest. The zero Hash means "not known".
@@ -25,11 +25,56 @@ func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 //
 // The zero value is ready for use; it is not safe for concurrent use.
 type Canon struct {
-	h    hash.Hash
+	d    *digest
 	size int64
 	crs  int  // CRs seen whose LF may still come
 	open bool // the current line has octets, so its end is missing
-	buf  []byte
+}
+
+// digest is SHA-256 of what is written in pieces: short ones are gathered,
+// because hashing line by line costs more than hashing.
+type digest struct {
+	h   hash.Hash
+	n   int // octets in buf
+	buf [4 << 10]byte
+}
+
+// digests are the idle ones: every message needs three, which is most of what
+// it would allocate.
+var digests = sync.Pool{New: func() any { return &digest{h: sha256.New()} }}
+
+func newDigest() *digest { return digests.Get().(*digest) }
+
+func (d *digest) write(p []byte) {
+	if d.n+len(p) > len(d.buf) {
+		d.h.Write(d.buf[:d.n])
+		d.n = 0
+	}
+	if len(p) >= len(d.buf) {
+		d.h.Write(p)
+		return
+	}
+	d.n += copy(d.buf[d.n:], p)
+}
+
+func (d *digest) put(c byte) {
+	if d.n == len(d.buf) {
+		d.h.Write(d.buf[:])
+		d.n = 0
+	}
+	d.buf[d.n] = c
+	d.n++
+}
+
+// sum returns the digest; d is not to be used afterwards.
+func (d *digest) sum() (h Hash) {
+	d.h.Write(d.buf[:d.n])
+	d.h.Sum(d.buf[:0])
+	copy(h[:], d.buf[:])
+	d.h.Reset()
+	d.n = 0
+	digests.Put(d)
+	return h
 }
 
 // Write takes the next octets. It never fails.
@@ -121,51 +166,25 @@ func (c *Canon) flushCR() {
 }
 
 func (c *Canon) emit(p []byte) {
-	if c.h == nil {
-		c.h = sha256.New()
+	if c.d == nil {
+		c.d = newDigest()
 	}
 	c.size += int64(len(p))
-	// Short pieces are gathered: hashing line by line costs more than hashing.
-	if len(c.buf)+len(p) > canonBuffer {
-		c.h.Write(c.buf)
-		c.buf = c.buf[:0]
-	}
-	if len(p) >= canonBuffer {
-		c.h.Write(p)
-		return
-	}
-	if c.buf == nil {
-		c.buf = make([]byte, 0, canonBuffer)
-	}
-	c.buf = append(c.buf, p...)
+	c.d.write(p)
 }
 
-const canonBuffer = 4 << 10
-
-// Sum returns hash and size of what was written so far, as if it ended here.
-// More may be written afterwards. The canonical form of the empty message is
-// one CRLF, which is how it is stored where a message cannot be empty.
+// Sum ends the message, returns its hash and size, and readies c for another
+// one. The canonical form of the empty message is one CRLF, which is how it is
+// stored where a message cannot be empty.
 func (c *Canon) Sum() (Hash, int64) {
-	d := Canon{h: sha256.New(), size: c.size, crs: c.crs, open: c.open}
-	if c.h != nil {
-		state, err := c.h.(encoding.BinaryMarshaler).MarshalBinary()
-		if err == nil {
-			err = d.h.(encoding.BinaryUnmarshaler).UnmarshalBinary(state)
-		}
-		if err != nil {
-			panic(err) // SHA-256 states can always be copied
-		}
-	}
-	d.h.Write(c.buf)
 	// CRs at the very end go with the CRLF that is added: whoever stores the
 	// message adds an LF at least, and then they are CRs before a line end.
-	if d.open || d.crs > 0 || d.size == 0 {
-		d.emit(crlf)
+	if c.open || c.crs > 0 || c.size == 0 {
+		c.emit(crlf)
 	}
-	d.h.Write(d.buf)
-	var sum Hash
-	d.h.Sum(sum[:0])
-	return sum, d.size
+	sum, size := c.d.sum(), c.size
+	*c = Canon{}
+	return sum, size
 }
 
 // CanonOf reads r to its end and returns hash and size of its canonical form.
@@ -189,27 +208,33 @@ var stableFields = [...]string{"cc", "date", "from", "message-id", "received", "
 // blanks squeezed). header may be followed by a body, which is not looked at;
 // lines end in LF or CRLF.
 func StableHash(header []byte) Hash {
-	var fields [len(stableFields)][][]byte
-	rest := bytes.TrimPrefix(header, []byte("\xef\xbb\xbf"))
+	type field struct {
+		name  int // of stableFields
+		value []byte
+	}
+	var few [32]field // as many as nearly every header has
+	fields := few[:0]
+	rest := bytes.TrimPrefix(header, bom)
 	for len(rest) > 0 && rest[0] != '\n' && !bytes.HasPrefix(rest, crlf) {
 		n := fieldEnd(rest)
 		if i := stableField(rest[:n]); i >= 0 {
-			fields[i] = append(fields[i], rest[len(stableFields[i])+1:n])
+			fields = append(fields, field{i, rest[len(stableFields[i])+1 : n]})
 		}
 		rest = rest[n:]
 	}
-	sq := squeezer{h: sha256.New()}
+	d := newDigest()
 	for i, name := range stableFields {
 		// In the order of the header: that of the Received fields is part of them.
-		for _, value := range fields[i] {
-			sq.field(name, value)
+		for _, f := range fields {
+			if f.name == i {
+				d.field(name, f.value)
+			}
 		}
 	}
-	sq.h.Write(sq.buf[:sq.n])
-	var sum Hash
-	sq.h.Sum(sum[:0])
-	return sum
+	return d.sum()
 }
+
+var bom = []byte("\xef\xbb\xbf")
 
 // fieldEnd returns the length of the first field of b with its continuation
 // lines.
@@ -251,29 +276,14 @@ func equalFold(b []byte, name string) bool {
 	return true
 }
 
-// squeezer hashes fields with every run of white space made one blank, so that a
+// field hashes a field with every run of white space made one blank, so that a
 // server that refolds a header does not change the hash. NUL reads as 0x80, as
 // in the canonical form.
-type squeezer struct {
-	h   hash.Hash
-	n   int
-	buf [512]byte
-}
-
-func (s *squeezer) put(c byte) {
-	if s.n == len(s.buf) {
-		s.h.Write(s.buf[:])
-		s.n = 0
-	}
-	s.buf[s.n] = c
-	s.n++
-}
-
-func (s *squeezer) field(name string, value []byte) {
+func (d *digest) field(name string, value []byte) {
 	for i := range len(name) {
-		s.put(name[i])
+		d.put(name[i])
 	}
-	s.put(':')
+	d.put(':')
 	blank, begun := false, false
 	for _, c := range value {
 		switch c {
@@ -284,10 +294,10 @@ func (s *squeezer) field(name string, value []byte) {
 			c = nulStandIn[0]
 		}
 		if blank {
-			s.put(' ')
+			d.put(' ')
 		}
-		s.put(c)
+		d.put(c)
 		blank, begun = false, true
 	}
-	s.put('\n')
+	d.put('\n')
 }

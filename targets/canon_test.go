@@ -58,8 +58,8 @@ func TestCanon_differentMessage(t *testing.T) {
 	}
 }
 
-// However the octets arrive, the sum is that of the definition, and asking for
-// it midway changes nothing.
+// However the octets arrive, and whatever was summed before, the sum is that of
+// the definition.
 func TestCanon_anyChunks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		alphabet := rapid.SampledFrom([]byte("\r\r\n\n\x00\x80ab"))
@@ -68,11 +68,12 @@ func TestCanon_anyChunks(t *testing.T) {
 			msg = append(msg, bytes.Repeat([]byte("0123456789\r\n"), 1000)...)
 		}
 		var c Canon
+		c.Write(msg[:len(msg)/2])
+		c.Sum()
 		for rest := msg; len(rest) > 0; {
 			n := rapid.IntRange(1, len(rest)).Draw(t, "chunk")
 			c.Write(rest[:n])
 			rest = rest[n:]
-			c.Sum()
 		}
 		got, size := c.Sum()
 		want := canonSlowly(msg)

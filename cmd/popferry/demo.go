@@ -124,7 +124,7 @@ func (d *demo) places() {
 		if rule == "" {
 			rule = "(default)"
 		}
-		from, subject := endpoint.Printable(e.From, 60), endpoint.Printable(e.Subject, 80)
+		from, subject := endpoint.Printable(e.From(), 60), endpoint.Printable(e.Subject(), 80)
 		if from+subject == "" {
 			from, subject = "–", "–"
 		}

@@ -123,7 +123,7 @@ func (v *jsonView) message(e fetcher.Event) {
 		Result: e.Kind.String(), Target: e.Target, Folder: e.Folder, Rule: e.Rule, Reason: e.Reason, Error: jsonError(e.Err),
 	}
 	if e.Kind == fetcher.Planned {
-		m.From, m.Subject = e.From, e.Subject
+		m.From, m.Subject = e.From(), e.Subject()
 	}
 	v.w.json(m)
 	v.done += e.Octets

@@ -78,14 +78,14 @@ func (v *planView) close() {}
 // planRow is one message, or one copy of it.
 func planRow(e fetcher.Event, targets bool) []string {
 	date, from, subject := "–", "–", "–"
-	if !e.Date.IsZero() {
-		date = e.Date.Format("Jan _2")
+	if !e.Date().IsZero() {
+		date = e.Date().Format("Jan _2")
 	}
-	if e.From != "" {
-		from = endpoint.Printable(e.From, 80)
+	if e.From() != "" {
+		from = endpoint.Printable(e.From(), 80)
 	}
-	if e.Subject != "" {
-		subject = endpoint.Printable(e.Subject, 120)
+	if e.Subject() != "" {
+		subject = endpoint.Printable(e.Subject(), 120)
 	}
 	folder, rule := "→ "+endpoint.Printable(e.Folder, 80), e.Rule
 	if e.Folder == "" {

@@ -111,14 +111,15 @@ func (f *fetch) run(ctx context.Context, c *Conn, g *grace, yield func(Incoming)
 			return
 		}
 		e := f.land()
-		if err := c.reply(ctx, f.op(e)); err != nil {
+		op := f.op(e)
+		if err := c.reply(ctx, op); err != nil {
 			more = yield(Incoming{Entry: e, Err: err})
 			if c.err != nil {
 				return
 			}
 			continue
 		}
-		b := c.newBody(ctx, e, f.op(e), f.show)
+		b := c.newBody(ctx, e, op, f.show)
 		if more = yield(Incoming{Entry: e, Body: b}); !more {
 			g.start()
 		}

@@ -320,6 +320,9 @@ func ofMillis(ms int64) time.Time {
 
 // sqlCode returns the primary SQLite result code of err, 0 if it has none.
 func sqlCode(err error) int {
+	if err == nil { // nearly always; looking into it would allocate
+		return 0
+	}
 	if se := (*sqlError)(nil); errors.As(err, &se) {
 		return int(se.code & 0xff)
 	}
