@@ -17,7 +17,7 @@ import (
 const (
 	// workers is how many messages are in hand at once. They only wait: several
 	// batches in flight over a slow line need as many messages.
-	workers = 512
+	workers = 1024
 	// window is how many attempts are counted in one transaction, and so how
 	// many messages are suspects after a crash.
 	window = 256

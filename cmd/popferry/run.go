@@ -21,8 +21,9 @@ import (
 	"popferry/targets/endpoint"
 )
 
-// parallelPasses bounds the accounts that are read at the same time.
-const parallelPasses = 4
+// parallelPasses bounds the accounts that are read at the same time. They mostly
+// wait for servers, and share one budget of memory.
+const parallelPasses = 32
 
 // runOptions are the flags of run.
 type runOptions struct {

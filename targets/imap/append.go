@@ -119,7 +119,7 @@ func (c *conn) askLocked(verb string, f *folder) (*command, error) {
 	}
 	c.out = append(c.out, crlf...)
 	c.flush = append(c.flush, cmd)
-	if verb == "EXAMINE" {
+	if cmd.opens() {
 		c.examined = cmd
 	}
 	return cmd, nil
@@ -135,10 +135,9 @@ const (
 
 var errRefusedEarly = errors.New("refused before it was sent")
 
-// append sends cmd, an APPEND of its jobs, with EXAMINE before it when the
-// connection looks at another folder (appending to a folder that is not open
-// is many times slower; SELECT would take \Recent from other clients). It
-// returns when nothing more of the messages is read.
+// append sends cmd, an APPEND of its jobs, after opening the folder when the
+// connection looks at another (appending to a folder that is not open is many
+// times slower). It returns when nothing more of the messages is read.
 func (c *conn) append(cmd *command) {
 	c.wmu.Lock()
 	err := c.appendLocked(cmd)
@@ -167,8 +166,9 @@ func (c *conn) append(cmd *command) {
 }
 
 func (c *conn) appendLocked(cmd *command) error {
-	if e := c.examined; e == nil || e.folder != cmd.folder || e.gen != cmd.folder.gen.Load() {
-		if _, err := c.askLocked("EXAMINE", cmd.folder); err != nil {
+	verb := cmd.folder.opening()
+	if e := c.examined; e == nil || e.folder != cmd.folder || e.gen != cmd.folder.gen.Load() || e.verb != verb {
+		if _, err := c.askLocked(verb, cmd.folder); err != nil {
 			return err
 		}
 	}

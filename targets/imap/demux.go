@@ -73,7 +73,7 @@ type conn struct {
 }
 
 // box is what an EXAMINE tells of a folder; 0 is "did not say".
-type box struct{ validity, next uint32 }
+type box struct{ validity, next, exists uint32 }
 
 // command is one of the engine's commands.
 type command struct {
@@ -81,7 +81,7 @@ type command struct {
 	verb   string
 	folder *folder
 	jobs   []*job   // of an APPEND, in order
-	exam   *command // of an APPEND: the EXAMINE before it
+	exam   *command // of an APPEND: the command before it that opened the folder
 	octets int64
 	gen    uint32 // of an EXAMINE: its folder's when it was sent
 

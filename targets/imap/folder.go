@@ -177,6 +177,9 @@ type folder struct {
 	// another folder, or of none. Changed under Target.mu.
 	gen atomic.Uint32
 
+	// exists is about how many messages it holds.
+	exists atomic.Int64
+
 	// Guarded by Target.mu.
 	queue          []*job
 	inFlight       int  // its APPENDs unanswered, on all connections
@@ -194,6 +197,27 @@ func (f *folder) outdatedLocked(exam *command) {
 		f.known = false
 	}
 }
+
+// bigFolder is how many messages make every command in a folder dear. Dovecot
+// reads the whole directory of a Maildir again whenever somebody else has
+// changed it, and with every APPEND of unread mail to one that was opened with
+// EXAMINE.
+const bigFolder = 20_000
+
+func (f *folder) big() bool { return f.exists.Load() >= bigFolder }
+
+// opening is the command to open the folder with before an APPEND. SELECT takes
+// \Recent from other clients, which few still look at; where every APPEND would
+// cost a quarter of a second without it, it is worth that.
+func (f *folder) opening() string {
+	if f.big() {
+		return "SELECT"
+	}
+	return "EXAMINE"
+}
+
+// opens tells whether cmd opens its folder.
+func (cmd *command) opens() bool { return cmd.verb == "EXAMINE" || cmd.verb == "SELECT" }
 
 func (f *folder) op() string { return fmt.Sprintf("APPEND to %q", f.name) }
 
@@ -366,6 +390,9 @@ func (t *Target) askNext(c *conn, exam *command) {
 // be too small, never too large, so it moves forward only.
 func (t *Target) examinedLocked(cmd *command) {
 	f := cmd.folder
+	if cmd.err == nil && cmd.reply.status == "OK" {
+		f.exists.Store(int64(cmd.box.exists))
+	}
 	switch {
 	case cmd.err != nil:
 	case cmd.reply.status != "OK":

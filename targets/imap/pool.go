@@ -8,6 +8,10 @@ import (
 
 const (
 	maxBatch       = 128      // messages in one MULTIAPPEND
+	maxBatchBig    = 512      // likewise, into a big folder
+	leastBatch     = 32       // messages that are worth a command beside another one for the same folder
+	leastBatchBig  = 256      // likewise, into a big folder
+	leastOctets    = 1 << 20  // or octets
 	maxBatchOctets = 8 << 20  // and octets
 	travelsAlone   = 1 << 20  // a longer message has a command of its own
 	maxInFlight    = 16 << 20 // octets unanswered on one connection
@@ -149,7 +153,7 @@ func (t *Target) takeLocked(c *conn) *command {
 	}
 	var f *folder
 	for _, g := range t.ready {
-		if g.frozen > 0 || !t.fitsLocked(c, g) {
+		if g.frozen > 0 || !t.fitsLocked(c, g) || t.elsewhereLocked(c, g) {
 			continue
 		}
 		if f == nil || g == s.latest {
@@ -174,6 +178,39 @@ func (t *Target) takeLocked(c *conn) *command {
 	return cmd
 }
 
+// elsewhereLocked tells whether another connection should take what waits for f:
+// what two write into a big folder each has to read there of the other.
+func (t *Target) elsewhereLocked(c *conn, f *folder) bool {
+	if !f.big() || !c.caps.multi() {
+		return false
+	}
+	return slices.ContainsFunc(t.conns, func(o *conn) bool {
+		s := &o.slot
+		return o != c && s.latest == f && o.usable() && !s.leased && !s.isolated && s.commands < maxCommands && (s.load[f] > 0 || c.slot.latest != f)
+	})
+}
+
+// worthLocked tells whether what waits for f is worth a command of its own
+// while another one for the same folder is on its way: many small ones cost the
+// server much more than the same messages together. There is no timer: when the
+// other has ended, whatever waits may go.
+func (f *folder) worthLocked() bool {
+	least := leastBatch
+	if f.big() {
+		least = leastBatchBig
+	}
+	if f.inFlight == 0 || len(f.queue) >= least || f.queue[0].company != together {
+		return true
+	}
+	octets := int64(0)
+	for _, j := range f.queue {
+		if octets += j.size; octets >= leastOctets {
+			return true
+		}
+	}
+	return false
+}
+
 // fitsLocked tells whether c has room for what waits first for f.
 func (t *Target) fitsLocked(c *conn, f *folder) bool {
 	s := &c.slot
@@ -182,6 +219,8 @@ func (t *Target) fitsLocked(c *conn, f *folder) bool {
 	}
 	first := f.queue[0]
 	switch {
+	case c.caps.multi() && !f.worthLocked():
+		return false
 	case s.commands == 0:
 		return true
 	case first.company == isolated, s.octets+first.size > maxInFlight:
@@ -199,7 +238,9 @@ func (t *Target) fitsLocked(c *conn, f *folder) bool {
 func (t *Target) batch(c *conn, f *folder) (n int, octets int64) {
 	most := 1
 	if c.caps.multi() {
-		most = maxBatch
+		if most = maxBatch; f.big() {
+			most = maxBatchBig
+		}
 	}
 	for _, j := range f.queue {
 		alone := j.size > travelsAlone || j.company != together
@@ -219,12 +260,11 @@ func (t *Target) batch(c *conn, f *folder) (n int, octets int64) {
 func (t *Target) over(cmd *command) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch cmd.verb {
-	case "EXAMINE":
+	switch {
+	case cmd.opens():
 		t.examinedLocked(cmd)
 		return
-	case "APPEND":
-	default:
+	case cmd.verb != "APPEND":
 		return
 	}
 	s := &cmd.conn.slot
@@ -250,6 +290,9 @@ func (t *Target) over(cmd *command) {
 	}
 	cmd.words = cmd.reply.String()
 	uids := t.confirmLocked(cmd)
+	if cmd.reply.status == "OK" {
+		cmd.folder.exists.Add(int64(len(cmd.jobs)))
+	}
 	for i, j := range cmd.jobs {
 		r := result{cmd: cmd}
 		if uids != nil {

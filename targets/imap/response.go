@@ -100,7 +100,7 @@ func (c *conn) tagged(line []byte) error {
 	c.restLocked()
 	c.heard = time.Now()
 	c.mu.Unlock()
-	if cmd.verb == "EXAMINE" && r.status == "OK" {
+	if cmd.opens() && r.status == "OK" {
 		cmd.box = c.box
 	}
 	c.box = box{}
@@ -136,6 +136,9 @@ func (c *conn) untagged(line []byte) error {
 	switch kind {
 	case "OK", "NO", "BAD", "BYE", "PREAUTH":
 		return c.status(kind, line)
+	}
+	if kind == "EXISTS" && num {
+		c.box.exists = numberOf(line)
 	}
 	c.mu.Lock()
 	pass := c.foreign > 0 && wanted(kind, num, c.select_) && (kind != "FETCH" || hasBody(line))
@@ -226,6 +229,16 @@ func wanted(kind string, num, selecting bool) bool {
 		return !num
 	}
 	return false
+}
+
+// numberOf returns the number that a response begins with: "* 23 EXISTS".
+func numberOf(line []byte) uint32 {
+	word, _, _ := bytes.Cut(bytes.TrimLeft(line[1:], " "), space)
+	n, err := strconv.ParseUint(string(word), 10, 32)
+	if err != nil {
+		return 0
+	}
+	return uint32(n)
 }
 
 // hasBody tells whether a FETCH response has what we ask for. go-imap takes the
