@@ -88,8 +88,8 @@ func (k *catalog) list(c *conn, last uint32, claimed func(uid uint32) bool) erro
 		return nil
 	}
 	k.lines = make([]line, 0, min(box.NumMessages, last, maxScan))
-	err = c.overview(imap.UIDRange{Start: 1, Stop: imap.UID(last)}, func(uid uint32, size int64, id string) {
-		if claimed == nil || !claimed(uid) {
+	err = c.overview(1, last, func(uid uint32, size int64, id string) {
+		if uid <= last && (claimed == nil || !claimed(uid)) {
 			k.lines = append(k.lines, line{key: k.key(id), size: size, uid: uid})
 		}
 	})

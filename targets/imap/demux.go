@@ -63,8 +63,9 @@ type conn struct {
 	goAhead  chan struct{} // a "+" for the engine
 	literals atomic.Int64  // the longest literal to accept
 
-	line []byte // read's line, reused
-	box  box    // what the folder data since the last EXAMINE reply said
+	line []byte               // read's line, reused
+	view atomic.Pointer[view] // who wants FETCH responses while go-imap asks for none
+	box  box                  // what the folder data since the last EXAMINE reply said
 	gone chan struct{}
 	done func(*command) // called once for every engine command that is over, with no lock held
 	lost func(*conn)    // called once when the connection has ended, after done for all but one being written

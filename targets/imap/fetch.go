@@ -68,10 +68,6 @@ func (c *conn) selecting(on bool) {
 	c.select_ = on
 }
 
-var messageIDOnly = &imap.FetchItemBodySection{
-	Specifier: imap.PartSpecifierHeader, HeaderFields: []string{"Message-ID"}, Peek: true,
-}
-
 // messages calls each for the messages that a FETCH brings, as they arrive.
 func (c *conn) messages(which imap.UIDSet, what *imap.FetchOptions, each func(*imapclient.FetchMessageData) error) error {
 	cmd := c.client.Fetch(which, what)
@@ -98,32 +94,6 @@ func copyLiteral(w io.Writer, item imapclient.FetchItemDataBodySection) (ok bool
 	return true, err
 }
 
-// overview calls each for every message of a range, as they arrive: its UID,
-// what the server says of its size, and its Message-ID.
-func (c *conn) overview(which imap.UIDRange, each func(uid uint32, size int64, id string)) error {
-	var field bytes.Buffer
-	return c.messages(imap.UIDSet{which}, &imap.FetchOptions{
-		UID: true, RFC822Size: true, BodySection: []*imap.FetchItemBodySection{messageIDOnly},
-	}, func(msg *imapclient.FetchMessageData) error {
-		uid, size := uint32(0), int64(0)
-		field.Reset()
-		for item := msg.Next(); item != nil; item = msg.Next() {
-			switch item := item.(type) {
-			case imapclient.FetchItemDataUID:
-				uid = uint32(item.UID)
-			case imapclient.FetchItemDataRFC822Size:
-				size = item.Size
-			case imapclient.FetchItemDataBodySection:
-				if _, err := copyLiteral(&field, item); err != nil {
-					return err
-				}
-			}
-		}
-		each(uid, size, messageIDOf(field.Bytes()))
-		return nil
-	})
-}
-
 // messageIDOf returns the id of the first field of a header that has only
 // Message-ID fields. It is what rules.Header.MessageID says of the message: ""
 // where nothing stands that identifies.
@@ -143,15 +113,12 @@ func messageIDOf(header []byte) string {
 	if end < 0 {
 		return ""
 	}
-	id := make([]byte, 0, end+1)
-	for _, b := range v[:end+1] {
-		switch {
-		case b == ' ' || b == '\t' || b == '\r' || b == '\n': // folding, RFC 5322 §2.2.3
-		case b < ' ' || b == 0x7f:
-			return ""
-		default:
-			id = append(id, b)
-		}
+	id := v[:end+1]
+	if bytes.ContainsAny(id, " \t\r\n") { // folding, RFC 5322 §2.2.3
+		id = bytes.Join(bytes.FieldsFunc(id, func(r rune) bool { return r == ' ' || r == '\t' || r == '\r' || r == '\n' }), nil)
+	}
+	if bytes.ContainsFunc(id, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return ""
 	}
 	if len(id) <= len("<>") || len(id) > maxID || !utf8.Valid(id) {
 		return ""

@@ -201,7 +201,7 @@ func (s *search) run(c *conn) error {
 
 // list returns what lies at or after from and may be a copy.
 func (s *search) list(c *conn, from uint32) (list []*candidate, _ error) {
-	err := c.overview(imap.UIDRange{Start: imap.UID(from)}, func(uid uint32, size int64, id string) {
+	err := c.overview(from, 0, func(uid uint32, size int64, id string) {
 		k := &candidate{uid: uid, size: size, id: id}
 		// "n:*" always has the last message, even when it lies before n.
 		if uid >= from && s.plausible(k) && (s.claimed == nil || !s.claimed(uid)) {

@@ -143,6 +143,17 @@ func (c *conn) untagged(line []byte) error {
 	c.mu.Lock()
 	pass := c.foreign > 0 && wanted(kind, num, c.select_) && (kind != "FETCH" || hasBody(line))
 	c.mu.Unlock()
+	to := io.Discard
+	var v *view
+	switch {
+	case pass:
+		to = c.pw
+	case kind == "FETCH" && num:
+		if v = c.view.Load(); v != nil {
+			v.buf.Reset()
+			to = &v.buf
+		}
+	}
 	size := int64(0)
 	for {
 		if depth(line) > maxDepth {
@@ -152,20 +163,15 @@ func (c *conn) untagged(line []byte) error {
 		if err != nil {
 			return err
 		}
-		if pass {
-			if _, err := c.pw.Write(line); err != nil {
-				return err
-			}
+		if _, err := to.Write(line); err != nil {
+			return err
 		}
 		if !literal {
+			v.take()
 			return nil
 		}
 		if size += n; size > c.literals.Load() {
 			return fmt.Errorf("the server announces %d octets, more than was asked for", n)
-		}
-		to := io.Discard
-		if pass {
-			to = c.pw
 		}
 		if _, err := io.CopyN(to, c.br, n); err != nil {
 			return noEOF(err)
