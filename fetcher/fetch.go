@@ -147,14 +147,15 @@ func (p *pass) bring(ctx, dctx context.Context, conn *maildrop.Conn, items []ite
 
 // post delivers letters, many at a time.
 type post struct {
-	p    *pass
-	ctx  context.Context
-	wg   sync.WaitGroup
-	room chan struct{}
+	p       *pass
+	ctx     context.Context
+	wg      sync.WaitGroup
+	letters chan *letter
+	workers int
 }
 
 func (p *pass) post(ctx context.Context) *post {
-	return &post{p: p, ctx: ctx, room: make(chan struct{}, workers)}
+	return &post{p: p, ctx: ctx, letters: make(chan *letter)}
 }
 
 // hand takes a letter over, and with it its body. It waits while too many are
@@ -163,16 +164,35 @@ func (o *post) hand(l *letter) {
 	if l == nil {
 		return
 	}
-	o.room <- struct{}{}
-	o.wg.Go(func() {
-		defer func() { <-o.room }()
-		defer l.body.release()
-		o.p.deliver(o.ctx, l)
-	})
+	if o.workers < workers {
+		select {
+		case o.letters <- l:
+			return
+		default: // nobody is free
+			o.workers++
+			o.wg.Go(o.work)
+		}
+	}
+	o.letters <- l
 }
 
-// wait returns when all letters have an outcome.
-func (o *post) wait() { o.wg.Wait() }
+// work delivers letters until there are no more.
+func (o *post) work() {
+	for l := range o.letters {
+		o.one(l)
+	}
+}
+
+func (o *post) one(l *letter) {
+	defer l.body.release()
+	o.p.deliver(o.ctx, l)
+}
+
+// wait returns when all letters have an outcome. It must be called, once.
+func (o *post) wait() {
+	close(o.letters)
+	o.wg.Wait()
+}
 
 // outOfStep gives up a message that ended early and was followed by what is no
 // reply: a server that does not double the dots which begin a line sends its

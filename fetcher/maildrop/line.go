@@ -42,6 +42,7 @@ type lineConn struct {
 	br    *bufio.Reader
 	out   []byte // commands not sent yet
 	carry []byte // of the status line that go-pop3 is reading
+	store []byte // what carry lies in, used again
 	last  status
 	err   error // why the last Read failed
 
@@ -111,7 +112,8 @@ func (lc *lineConn) Read(p []byte) (int, error) {
 		if lc.last.ok {
 			verb = "+OK"
 		}
-		lc.carry = fmt.Appendf(lc.carry, "%s %s\r\n", verb, lc.last.text)
+		lc.store = append(append(append(append(lc.store[:0], verb...), ' '), lc.last.text...), "\r\n"...)
+		lc.carry = lc.store
 	}
 	n := copy(p, lc.carry)
 	if lc.carry = lc.carry[n:]; len(lc.carry) == 0 {

@@ -71,8 +71,14 @@ type fetch struct {
 
 	pull   func() (Entry, bool)
 	held   []Entry // pulled, but the window was full: at most one
-	flight []Entry // asked for, in order
+	flight []asked // in order
 	octets int64   // of these, by LIST
+}
+
+// asked is an entry and the command that asks for it.
+type asked struct {
+	Entry
+	op string
 }
 
 func (f *fetch) op(e Entry) string { return f.verb + " " + strconv.Itoa(e.Num) + f.arg }
@@ -107,11 +113,14 @@ func (f *fetch) run(ctx context.Context, c *Conn, g *grace, yield func(Incoming)
 			break
 		}
 		if err != nil {
-			yield(Incoming{Entry: append(f.flight, f.held...)[0], Err: err})
+			first := f.held
+			if len(f.flight) > 0 {
+				first = []Entry{f.flight[0].Entry}
+			}
+			yield(Incoming{Entry: first[0], Err: err})
 			return
 		}
-		e := f.land()
-		op := f.op(e)
+		e, op := f.land()
 		if err := c.reply(ctx, op); err != nil {
 			more = yield(Incoming{Entry: e, Err: err})
 			if c.err != nil {
@@ -150,30 +159,31 @@ func (f *fetch) refill(ctx context.Context, c *Conn) error {
 		if len(f.flight) > 0 && f.octets+f.cost(e) > windowOctets {
 			return nil
 		}
-		if err := c.send(ctx, f.op(e)); err != nil {
+		op := f.op(e)
+		if err := c.send(ctx, op); err != nil {
 			return err
 		}
-		f.held, f.flight, f.octets = f.held[:0], append(f.flight, e), f.octets+f.cost(e)
+		f.held, f.flight, f.octets = f.held[:0], append(f.flight, asked{e, op}), f.octets+f.cost(e)
 	}
 	return nil
 }
 
 // land takes the entry whose reply comes next.
-func (f *fetch) land() Entry {
-	e := f.flight[0]
-	f.flight, f.octets = f.flight[1:], f.octets-f.cost(e)
-	return e
+func (f *fetch) land() (Entry, string) {
+	a := f.flight[0]
+	f.flight, f.octets = f.flight[1:], f.octets-f.cost(a.Entry)
+	return a.Entry, a.op
 }
 
 // drain reads the replies that are still to come.
 func (f *fetch) drain(ctx context.Context, c *Conn) {
 	for len(f.flight) > 0 {
-		e := f.land()
-		switch err := c.reply(ctx, f.op(e)); {
+		e, op := f.land()
+		switch err := c.reply(ctx, op); {
 		case !Usable(err):
 			return
 		case err == nil:
-			if c.newBody(ctx, e, f.op(e), f.show).finish() != nil {
+			if c.newBody(ctx, e, op, f.show).finish() != nil {
 				return
 			}
 		}

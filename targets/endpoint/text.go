@@ -11,6 +11,9 @@ import (
 // nothing can move a terminal's cursor or forge a log line. Octets beyond max
 // are left out and show as "…".
 func Printable(s string, max int) string {
+	if len(s) <= max && clean(s) {
+		return s
+	}
 	cut := len(s) > max
 	if cut {
 		for max > 0 && !utf8.RuneStart(s[max]) {
@@ -24,4 +27,14 @@ func Printable(s string, max int) string {
 		s += "…"
 	}
 	return s
+}
+
+// clean reports whether nothing in s needs an escape, which is nearly always so.
+func clean(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
