@@ -274,8 +274,8 @@ func (p *pass) nowhereToGo() bool {
 	if p.dead() != nil {
 		return true
 	}
-	for _, s := range p.sinks {
-		if s.downErr() == nil {
+	for _, name := range p.job.Targets {
+		if p.sinks[name].downErr() == nil {
 			return false
 		}
 	}

@@ -49,7 +49,7 @@ type Limits struct {
 type Job struct {
 	Name     string
 	Accounts []*Account
-	Targets  []string          // names in Fetcher.Targets; each must take a message before it may be deleted
+	Targets  []string          // names in Fetcher.Targets; each must take a message that no rule sends elsewhere
 	Dedupe   map[string]Dedupe // by target; those not in it Recover
 	Rules    *rules.Set        // nil: every message goes to the targets' own folders
 }

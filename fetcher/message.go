@@ -33,7 +33,8 @@ type letter struct {
 // part is one copy to make: one row of the state.
 type part struct {
 	state.Delivery
-	dest targets.Dest
+	dest    targets.Dest
+	derived bool // text from the message is part of the folder's name
 }
 
 // open reads what is needed of a complete body and decides where the message
@@ -63,37 +64,13 @@ func (p *pass) open(it item, b *body, recorded []state.Delivery) *letter {
 	}
 	if len(recorded) > 0 {
 		for _, d := range recorded {
-			l.parts = append(l.parts, part{Delivery: d, dest: targets.Dest{Folder: d.Folder, Flags: d.Flags}})
+			l.parts = append(l.parts, part{Delivery: d, dest: destOf(d)})
 		}
 		l.routed = true
 		return l
 	}
 	p.route(l, b.size)
 	return l
-}
-
-// route asks the rules about a message of size octets. "Every target of the job" becomes one part for each.
-func (p *pass) route(l *letter, size int64) {
-	d := p.job.Rules.Decide(&rules.Message{Account: p.account.Name, Header: l.header, Size: size})
-	l.action = d.Action
-	if n := len(d.Matched); n > 0 {
-		l.rule = d.Matched[n-1]
-	}
-	if d.Action != rules.Deliver {
-		return
-	}
-	for _, del := range d.Deliver {
-		names := p.job.Targets
-		if del.Target != "" {
-			names = []string{del.Target}
-		}
-		for _, name := range names {
-			l.parts = append(l.parts, part{
-				Delivery: state.Delivery{Message: l.msg.ID, N: len(l.parts), Target: name, Folder: del.Dest.Folder, Flags: del.Dest.Flags, Rule: del.Rule},
-				dest:     targets.Dest(del.Dest),
-			})
-		}
-	}
 }
 
 // event starts an event about the message of l.

@@ -104,7 +104,7 @@ func (f *Fetcher) newPass(j *Job, a *Account) (*pass, error) {
 		doubted: map[int64]bool{},
 	}
 	p.log = f.logger().With("job", j.Name, "account", a.Name, "pass", p.id)
-	for _, name := range j.Targets {
+	for _, name := range slices.Concat(j.Targets, j.Rules.Targets()) {
 		t := f.Targets[name]
 		if t == nil {
 			return nil, fmt.Errorf("job %q delivers to %q, which is no target", j.Name, name)

@@ -93,6 +93,9 @@ func (p *pass) planned(it item, h *rules.Header) {
 	case rules.Drop:
 		e.Reason = "drop"
 		p.emit(e)
+	case rules.NeedBody:
+		e.Reason = "fetch; a rule looks at the body"
+		p.emit(e)
 	}
 	for _, part := range l.parts {
 		e := e

@@ -43,13 +43,18 @@ func (h *Header) ReturnPath() string {
 		return ""
 	}
 	path := string(raw[1 : len(raw)-1])
-	const maxPath = 64 + 1 + 255 // RFC 5321 §4.5.3.1
-	at := strings.LastIndexByte(path, '@')
-	if len(path) > maxPath || at <= 0 || !utf8.ValidString(path) ||
-		!isLocalPart(path[:at]) || !isDomain(path[at+1:]) {
+	if !isMailbox(path) {
 		return ""
 	}
 	return path
+}
+
+// isMailbox reports whether s is a mailbox with a domain that can stand between
+// the angle brackets of an SMTP command.
+func isMailbox(s string) bool {
+	const maxPath = 64 + 1 + 255 // RFC 5321 §4.5.3.1
+	at := strings.LastIndexByte(s, '@')
+	return len(s) <= maxPath && at > 0 && utf8.ValidString(s) && isLocalPart(s[:at]) && isDomain(s[at+1:])
 }
 
 // isLocalPart reports whether s is a Dot-string or a Quoted-string; UTF-8 is

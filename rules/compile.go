@@ -3,10 +3,9 @@ package rules
 import (
 	"errors"
 	"fmt"
-	"regexp"
-	"regexp/syntax"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -86,10 +85,15 @@ func (c *compiler) rule(i int, r *Rule) {
 	compiled.Accounts = slices.Clone(r.Accounts)
 	compiled.If, compiled.Then.Folders = nil, nil // cond and folders stand for them
 	compiled.Then.Flags = c.flags(r.Then.Flags)
+	compiled.Then.Targets, compiled.Then.To = slices.Clone(r.Then.Targets), slices.Clone(r.Then.To)
+	if r.Then.Keep != nil {
+		compiled.Then.Keep = new(*r.Then.Keep)
+	}
 	if r.If != nil {
 		compiled.cond = c.cond("if", r.If, 0)
 	}
 	c.then(r)
+	c.recipients(r.Then.To)
 	for j, text := range r.Then.Folders { // after the condition, which counts the groups
 		t, err := parseTemplate(text, c.groups)
 		if err != nil {
@@ -113,13 +117,42 @@ func (c *compiler) then(r *Rule) {
 		c.errorf("then", "drop and skip exclude each other")
 	case len(t.Folders) > 0:
 		c.errorf("then", "%s and folder exclude each other", action)
+	case len(t.Targets) > 0:
+		c.errorf("then", "%s and target exclude each other", action)
+	case len(t.To) > 0:
+		c.errorf("then", "%s and to exclude each other", action)
 	case len(t.Flags) > 0:
 		c.errorf("then", "%s and flags exclude each other", action)
+	case t.Skip && t.Keep != nil:
+		c.errorf("then.keep", "a message that is skipped is never deleted, so there is nothing to keep it for")
 	case r.Continue:
 		c.errorf("continue", "%s ends the rules, so there is nothing to continue with", action)
 	}
-	if t.Folders != nil && len(t.Folders) == 0 {
-		c.errorf("then.folder", "the list is empty")
+	for _, list := range []struct {
+		key  string
+		list []string
+	}{{"folder", t.Folders}, {"target", t.Targets}, {"to", t.To}} {
+		if list.list != nil && len(list.list) == 0 {
+			c.errorf("then."+list.key, "the list is empty")
+		}
+	}
+	if t.Keep != nil && t.Keep.For < 0 {
+		c.errorf("then.keep", "a message cannot be kept for less than no time")
+	}
+	for i, name := range t.Targets {
+		if name == "" || slices.Contains(t.Targets[:i], name) {
+			c.errorf(fmt.Sprintf("then.target[%d]", i), "%q is empty or there twice", name)
+		}
+	}
+}
+
+// recipients refuses what cannot be the recipient in an SMTP command (RFC 5321
+// §4.1.2).
+func (c *compiler) recipients(to []string) {
+	for i, r := range to {
+		if !isMailbox(r) {
+			c.errorf(fmt.Sprintf("then.to[%d]", i), "%q is no address; write it bare, as in jane@example.com", r)
+		}
 	}
 }
 
@@ -188,30 +221,33 @@ func (c *compiler) list(op operator, path string, conds []Cond, depth int) node 
 	return n
 }
 
+// keys are what a test may look at; those that are true have patterns.
+var keys = map[string]bool{
+	"from": true, "to": true, "cc": true, "bcc": true, "reply_to": true, "sender": true, "recipient": true,
+	"subject": true, "list_id": true, "header": true, "body": true, "account": true,
+	"size": false, "date": false, "older_than": false, "newer_than": false, "has_attachment": false, "spam": false,
+}
+
 func (c *compiler) test(path string, source *Test) *test {
 	own := *source
 	own.Patterns = slices.Clone(source.Patterns)
-	t := &test{source: &own, size: source.Size}
+	t := &test{source: &own}
 	path += "." + source.Key
-	switch source.Key {
-	case "size":
-		c.size(path, source)
+	patterned, ok := keys[source.Key]
+	if !ok {
+		c.errorf(path, "there is no key %q", source.Key)
 		return t
-	case "from", "to", "cc", "subject", "list_id", "account":
-		if source.Name != "" {
-			c.errorf(path, "only a header test names a field")
-		}
-	case "header":
+	}
+	if source.Key == "header" {
 		path += "." + source.Name
 		if source.Name == "" || strings.ContainsFunc(source.Name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) {
 			c.errorf(path, "%q cannot be the name of a header field", source.Name)
 		}
-	default:
-		c.errorf(path, "there is no key %q", source.Key)
-		return t
 	}
-	if source.Size != (SizeTest{}) {
-		c.errorf(path, "only a size test compares sizes")
+	c.foreign(path, source, patterned)
+	if !patterned {
+		c.comparison(path, source)
+		return t
 	}
 	t.slot = c.slot(source)
 	if len(source.Patterns) == 0 {
@@ -221,6 +257,60 @@ func (c *compiler) test(path string, source *Test) *test {
 		t.any = append(t.any, c.pattern(fmt.Sprintf("%s[%d]", path, i), source.Key, &own.Patterns[i]))
 	}
 	return t
+}
+
+// foreign refuses what belongs to tests of other keys: it would be ignored.
+func (c *compiler) foreign(path string, t *Test, patterned bool) {
+	aged := t.Key == "older_than" || t.Key == "newer_than"
+	for _, f := range []struct {
+		wrong bool
+		text  string
+	}{
+		{t.Name != "" && t.Key != "header", "only a header test names a field"},
+		{len(t.Patterns) > 0 && !patterned, t.Key + " has no patterns"},
+		{t.Size != SizeTest{} && t.Key != "size", "only a size test compares sizes"},
+		{t.Date != DateTest{} && t.Key != "date", "only a date test compares days"},
+		{t.Age != 0 && !aged, "only older_than and newer_than have an age"},
+		{t.No && t.Key != "has_attachment" && t.Key != "spam", "only has_attachment and spam can be no"},
+	} {
+		if f.wrong {
+			c.errorf(path, "%s", f.text)
+		}
+	}
+}
+
+// comparison checks a test without patterns.
+func (c *compiler) comparison(path string, t *Test) {
+	switch t.Key {
+	case "size":
+		if !slices.Contains([]string{"<", "<=", ">", ">="}, t.Size.Op) {
+			c.errorf(path, "%q does not compare sizes; <, <=, > and >= do", t.Size.Op)
+		}
+		if t.Size.N < 0 {
+			c.errorf(path, "a size is not negative")
+		}
+	case "date":
+		if !slices.Contains([]string{"=", "<", "<=", ">", ">="}, t.Date.Op) {
+			c.errorf(path, "%q does not compare days; =, <, <=, > and >= do", t.Date.Op)
+		}
+		if _, err := parseDay(t.Date.Day); err != nil {
+			c.errorf(path, "%v", err)
+		}
+	case "older_than", "newer_than":
+		if t.Age <= 0 {
+			c.errorf(path, "an age is more than nothing")
+		}
+	}
+}
+
+// parseDay reads a day, a month or a year.
+func parseDay(s string) (time.Time, error) {
+	for _, layout := range []string{dayFormat, "2006-01", "2006"} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is no day; write 2026-11-21, 2026-11 or 2026", s)
 }
 
 // slot returns the index of the value that a test looks at; tests of one value
@@ -236,102 +326,4 @@ func (c *compiler) slot(t *Test) int {
 
 func sourceOf(t *Test) source {
 	return source{t.Key, strings.ToLower(t.Name)}
-}
-
-func (c *compiler) size(path string, t *Test) {
-	if len(t.Patterns) > 0 || t.Name != "" {
-		c.errorf(path, "a size is compared with a number only")
-	}
-	if !slices.Contains([]string{"<", "<=", ">", ">="}, t.Size.Op) {
-		c.errorf(path, "%q does not compare sizes; <, <=, > and >= do", t.Size.Op)
-	}
-	if t.Size.N < 0 {
-		c.errorf(path, "a size is not negative")
-	}
-}
-
-func (c *compiler) pattern(path, key string, source *Pattern) pattern {
-	p := pattern{source: source}
-	switch text := source.Text; {
-	case len(text) > maxPattern:
-		c.errorf(path, "the pattern is longer than %d octets", maxPattern)
-		return p
-	case !utf8.ValidString(text):
-		c.errorf(path, "the pattern is not UTF-8")
-		return p
-	}
-	var err error
-	switch source.Kind {
-	case Glob:
-		p.glob = compileGlob(source.Text)
-	case Is:
-		p.folded = fold(source.Text)
-	case Contains:
-		if p.folded = fold(source.Text); p.folded == "" {
-			err = errors.New("every text contains an empty one; {exists: yes} asks for that")
-		}
-	case Regex:
-		if p.re, err = compileRegex(source.Text); err == nil {
-			c.groups = max(c.groups, p.re.NumSubexp())
-		}
-	case Domain:
-		p.mailbox = key != "list_id"
-		p.folded, err = compileDomain(key, source.Text)
-	case Exists:
-		p.yes = source.Text == "yes"
-		switch {
-		case !p.yes && source.Text != "no":
-			err = fmt.Errorf("exists is yes or no, not %q", source.Text)
-		case key == "account":
-			err = errors.New("every message has an account")
-		}
-	default:
-		err = fmt.Errorf("there is no pattern of kind %d", source.Kind)
-	}
-	if err != nil {
-		c.errorf(path, "%v", err)
-	}
-	return p
-}
-
-// compileRegex refuses what would be slow on every message: RE2 is linear in
-// the text, but in the size of the program too, and (x{100}){10} is a short
-// way to write a large one.
-func compileRegex(text string) (*regexp.Regexp, error) {
-	parsed, err := syntax.Parse(text, syntax.Perl)
-	if err != nil {
-		return nil, regexError(err)
-	}
-	program, err := syntax.Compile(parsed.Simplify())
-	if err != nil {
-		return nil, regexError(err)
-	}
-	if len(program.Inst) > maxProgram {
-		return nil, fmt.Errorf("the regex %q becomes a program of %d steps; %d are allowed", text, len(program.Inst), maxProgram)
-	}
-	re, err := regexp.Compile(text)
-	if err != nil {
-		return nil, regexError(err)
-	}
-	return re, nil
-}
-
-// regexError drops the words that every error of package regexp begins with.
-func regexError(err error) error {
-	if bad, ok := errors.AsType[*syntax.Error](err); ok {
-		return fmt.Errorf("regex: %s: %q", bad.Code, bad.Expr)
-	}
-	return err
-}
-
-func compileDomain(key, text string) (string, error) {
-	switch key {
-	case "from", "to", "cc", "list_id":
-	default:
-		return "", fmt.Errorf("%s has no domain", key)
-	}
-	if text == "" || strings.ContainsAny(text, "@*? \t") || strings.HasPrefix(text, ".") || strings.HasSuffix(text, ".") {
-		return "", fmt.Errorf("%q is no domain; write it bare, as in example.com, which covers all below it", text)
-	}
-	return fold(text), nil
 }

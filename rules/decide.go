@@ -47,6 +47,20 @@ func (s *Set) Only(names ...string) *Set {
 	return only
 }
 
+// Targets returns the names of the targets that rules deliver to, sorted, each
+// once.
+func (s *Set) Targets() []string {
+	if s == nil {
+		return nil
+	}
+	var names []string
+	for i := range s.rules {
+		names = append(names, s.rules[i].Then.Targets...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // Decide says what becomes of m.
 func (s *Set) Decide(m *Message) Decision { return s.walk(m, nil) }
 
@@ -57,87 +71,182 @@ func (s *Set) Explain(m *Message, see func(Step)) Decision { return s.walk(m, se
 // walk is the one place where rules are applied: an explanation that went
 // another way than the decision would be a lie.
 func (s *Set) walk(m *Message, see func(Step)) Decision {
-	var d Decision
-	if s == nil || len(s.rules) == 0 {
-		d.Deliver = []Delivery{{}}
-		return d
-	}
-	v := view{m: m, sources: s.sources, slots: make([]value, len(s.sources)), explain: see != nil}
-	for i := range s.rules {
-		r := &s.rules[i]
-		step := Step{Rule: r.Name, Accounts: r.Accounts}
-		v.captures, v.checks = nil, nil
-		switch {
-		case r.Accounts != nil && !slices.Contains(r.Accounts, m.Account):
-			step.Verdict = OtherAccount
-		case v.holds(&r.cond):
-			step.Verdict = Matched
-			d.Matched = append(d.Matched, r.Name)
-			step.Action, step.Deliver = r.apply(&d, &v)
-			step.Continue = r.Continue
-		default:
-			step.Verdict = Failed
-		}
-		if see != nil {
-			step.Checks = v.checks
-			see(step)
-		}
-		if step.Verdict == Matched && !r.Continue {
-			break
+	var d draft
+	if s != nil && len(s.rules) > 0 {
+		v := view{m: m, sources: s.sources, slots: make([]value, len(s.sources)), explain: see != nil}
+		for i := range s.rules {
+			r := &s.rules[i]
+			verdict := v.try(r)
+			var asked []Delivery
+			switch verdict {
+			case Matched:
+				asked = d.apply(r, &v)
+			case Undecided:
+				d.Decision = Decision{Matched: d.Matched, Action: NeedBody}
+			case Failed, OtherAccount:
+			}
+			if see != nil {
+				see(v.step(r, verdict, asked))
+			}
+			if verdict == Undecided || verdict == Matched && !r.Continue {
+				break
+			}
 		}
 	}
-	if d.Action == Deliver && len(d.Deliver) == 0 {
-		d.Deliver = []Delivery{{}}
-	}
-	return d
+	return d.finish()
 }
 
-// apply adds to d what r wants done and returns that.
-func (r *rule) apply(d *Decision, v *view) (Action, []Delivery) {
+// try asks whether r matches.
+func (v *view) try(r *rule) Verdict {
+	v.captures, v.checks = nil, nil
+	if r.Accounts != nil && !slices.Contains(r.Accounts, v.m.Account) {
+		return OtherAccount
+	}
+	switch v.holds(&r.cond) {
+	case yes:
+		return Matched
+	case unknown:
+		return Undecided
+	default:
+		return Failed
+	}
+}
+
+// step tells what came of r.
+func (v *view) step(r *rule, verdict Verdict, asked []Delivery) Step {
+	s := Step{Rule: r.Name, Verdict: verdict, Accounts: r.Accounts, Checks: v.checks}
+	if verdict == Matched {
+		s.Action, s.Deliver, s.Flags, s.Keep, s.Continue = r.action(), asked, r.Then.Flags, r.Then.Keep, r.Continue
+	}
+	return s
+}
+
+// action is what the rule wants done.
+func (r *rule) action() Action {
 	switch {
 	case r.Then.Skip:
-		d.Action, d.Deliver = Skip, nil
-		return Skip, nil
+		return Skip
+	case r.Then.Drop:
+		return Drop
+	default:
+		return Deliver
+	}
+}
+
+// places reports whether the rule says where to deliver.
+func (r *rule) places() bool { return r.folders != nil || r.Then.Targets != nil || r.Then.To != nil }
+
+// draft is a decision while rules still add to it.
+type draft struct {
+	Decision
+	flags []string // of rules that named no place, for what is delivered below them
+}
+
+// apply adds what r wants done, and returns the deliveries it asked for.
+func (d *draft) apply(r *rule, v *view) []Delivery {
+	d.Matched = append(d.Matched, r.Name)
+	if k := r.Then.Keep; k != nil {
+		longest := *k
+		if d.Keep != nil {
+			longest = k.longer(*d.Keep)
+		}
+		d.Keep = &longest
+	}
+	switch {
+	case r.Then.Skip:
+		d.Action, d.Deliver, d.Keep = Skip, nil, nil
+		return nil
 	case r.Then.Drop:
 		if len(d.Deliver) == 0 {
 			d.Action = Drop
 		}
-		return Drop, nil
+		return nil
+	case r.Continue && !r.places():
+		d.flags = unite(d.flags, r.Then.Flags)
+		return nil
 	}
-	var folders []string
-	for _, t := range r.folders {
-		folders = append(folders, t.expand(v))
+	asked := r.deliveries(v)
+	for _, w := range asked {
+		w.Dest.Flags = unite(slices.Clone(w.Dest.Flags), d.flags)
+		d.add(w)
 	}
-	if folders == nil {
-		folders = []string{""}
-	}
-	wanted := make([]Delivery, len(folders))
-	for i, f := range folders {
-		wanted[i] = Delivery{Dest: Dest{Folder: f, Flags: slices.Clone(r.Then.Flags)}, Rule: r.Name}
-		d.add(wanted[i])
-	}
-	return Deliver, wanted
+	return asked
 }
 
-// add adds a delivery, or its flags to the one that goes to the same place.
-func (d *Decision) add(w Delivery) {
+// deliveries are the copies that r asks for: each folder at each target.
+func (r *rule) deliveries(v *view) []Delivery {
+	targets := r.Then.Targets
+	if targets == nil {
+		targets = []string{""}
+	}
+	var all []Delivery
+	for _, t := range targets {
+		w := Delivery{Target: t, Rule: r.Name}
+		if r.folders == nil {
+			all = append(all, w)
+		}
+		for _, f := range r.folders {
+			w.Dest.Folder, w.Derived = f.expand(v), f.literal == ""
+			all = append(all, w)
+		}
+	}
+	for i := range all {
+		all[i].Dest.Flags, all[i].Dest.Rcpt = slices.Clone(r.Then.Flags), slices.Clone(r.Then.To)
+	}
+	return all
+}
+
+// add adds a delivery, or its flags and recipients to the one that goes to the
+// same place.
+func (d *draft) add(w Delivery) {
 	for i := range d.Deliver {
 		have := &d.Deliver[i]
-		if have.Target == w.Target && have.Dest.Folder == w.Dest.Folder {
+		if have.Target == w.Target && have.Dest.Folder == w.Dest.Folder && (have.Dest.Rcpt == nil) == (w.Dest.Rcpt == nil) {
 			have.Dest.Flags = unite(have.Dest.Flags, w.Dest.Flags)
+			have.Dest.Rcpt = unite(have.Dest.Rcpt, w.Dest.Rcpt)
+			have.Derived = have.Derived && w.Derived
 			return
 		}
 	}
+	w.Dest.Rcpt = slices.Clone(w.Dest.Rcpt)
 	d.Deliver = append(d.Deliver, w)
 }
 
-// unite appends those of more to flags that are not there yet; flags have no
-// case (RFC 9051 §2.3.2).
-func unite(flags, more []string) []string {
-	for _, f := range more {
-		if !slices.ContainsFunc(flags, func(have string) bool { return strings.EqualFold(have, f) }) {
-			flags = append(slices.Clip(flags), f)
+// finish adds the implicit keep where no rule named a place.
+func (d *draft) finish() Decision {
+	if d.Action == Deliver && len(d.Deliver) == 0 {
+		d.Deliver = []Delivery{{Dest: Dest{Flags: d.flags}}}
+	}
+	return d.Decision
+}
+
+// unite appends those of more to list that are not there yet. Flags have no case
+// (RFC 9051 §2.3.2), and no mail system that is in use tells recipients apart by
+// it.
+func unite(list, more []string) []string {
+	for _, s := range more {
+		if !slices.ContainsFunc(list, func(have string) bool { return strings.EqualFold(have, s) }) {
+			list = append(slices.Clip(list), s)
 		}
 	}
-	return flags
+	return list
+}
+
+// For returns the deliveries of d with those to every target written out as one
+// for each of targets. Of two to one folder of one target one is left.
+func (d Decision) For(targets []string) []Delivery {
+	var out draft
+	for _, w := range d.Deliver {
+		names := targets
+		if w.Target != "" {
+			names = []string{w.Target}
+		}
+		for _, name := range names {
+			own := w
+			own.Target = name
+			own.Dest.Flags, own.Dest.Rcpt = slices.Clone(w.Dest.Flags), slices.Clone(w.Dest.Rcpt)
+			out.add(own)
+		}
+	}
+	return out.Deliver
 }

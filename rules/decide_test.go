@@ -3,6 +3,7 @@ package rules
 import (
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -19,6 +20,22 @@ func (r Rule) only(accounts ...string) Rule {
 	r.Accounts = accounts
 	return r
 }
+
+func (r Rule) at(targets ...string) Rule { r.Then.Targets = targets; return r }
+func (r Rule) rcpt(to ...string) Rule    { r.Then.To = to; return r }
+
+const day = 24 * time.Hour
+
+// keep is for ever if d is negative.
+func (r Rule) keep(d time.Duration) Rule {
+	r.Then.Keep = &Keep{For: d}
+	if d < 0 {
+		r.Then.Keep = &Keep{Forever: true}
+	}
+	return r
+}
+
+func (d Delivery) at(target string) Delivery { d.Target = target; return d }
 
 func delivery(rule, folder string, flags ...string) Delivery {
 	return Delivery{Rule: rule, Dest: Dest{Folder: folder, Flags: flags}}
@@ -55,9 +72,51 @@ func TestDecide(t *testing.T) {
 			[]Rule{to("a", "A").on(), to("b", "B").never()},
 			Decision{Matched: []string{"a"}, Deliver: []Delivery{delivery("a", "A")}},
 		},
-		"continue without a folder": {
-			[]Rule{to("a").flags("flagged").on(), to("b", "B")},
-			Decision{Matched: []string{"a", "b"}, Deliver: []Delivery{delivery("a", "", "flagged"), delivery("b", "B")}},
+		"continue without a place marks what follows": {
+			[]Rule{to("a").flags("flagged").on(), to("b", "B", "C").flags("seen").on(), to("c").flags("$x", "Seen").on(), to("d", "D")},
+			Decision{Matched: []string{"a", "b", "c", "d"}, Deliver: []Delivery{
+				delivery("b", "B", "seen", "flagged"), delivery("b", "C", "seen", "flagged"), delivery("d", "D", "flagged", "$x", "Seen"),
+			}},
+		},
+		"continue without a place marks the implicit keep": {
+			[]Rule{to("a").flags("flagged").on(), to("b", "B").never()},
+			Decision{Matched: []string{"a"}, Deliver: []Delivery{delivery("", "", "flagged")}},
+		},
+		"drop behind a mark": {
+			[]Rule{to("a").flags("flagged").on(), to("b").drop()},
+			Decision{Matched: []string{"a", "b"}, Action: Drop},
+		},
+		"targets": {
+			[]Rule{to("a", "A", "B").at("home", "backup")},
+			Decision{Matched: []string{"a"}, Deliver: []Delivery{
+				delivery("a", "A").at("home"), delivery("a", "B").at("home"), delivery("a", "A").at("backup"), delivery("a", "B").at("backup"),
+			}},
+		},
+		"a target's own folder": {
+			[]Rule{to("a").at("home").on(), to("b", "B")},
+			Decision{Matched: []string{"a", "b"}, Deliver: []Delivery{delivery("a", "").at("home"), delivery("b", "B")}},
+		},
+		"recipients are united, not with the target's own": {
+			[]Rule{to("a").rcpt("a@x.example").on(), to("b").rcpt("A@x.example", "b@x.example").flags("seen").on(), to("c")},
+			Decision{Matched: []string{"a", "b", "c"}, Deliver: []Delivery{
+				{Rule: "a", Dest: Dest{Rcpt: []string{"a@x.example", "b@x.example"}, Flags: []string{"seen"}}}, delivery("c", ""),
+			}},
+		},
+		"the longest keep": {
+			[]Rule{to("a", "A").keep(3 * day).on(), to("b", "B").keep(30 * day).on(), to("c", "C").keep(0)},
+			Decision{Matched: []string{"a", "b", "c"}, Deliver: []Delivery{delivery("a", "A"), delivery("b", "B"), delivery("c", "C")}, Keep: &Keep{For: 30 * day}},
+		},
+		"for ever is the longest": {
+			[]Rule{to("a").keep(-1).on(), to("b", "B").keep(30 * day)},
+			Decision{Matched: []string{"a", "b"}, Deliver: []Delivery{delivery("b", "B")}, Keep: &Keep{Forever: true}},
+		},
+		"keep of a drop": {
+			[]Rule{to("a").drop().keep(0)},
+			Decision{Matched: []string{"a"}, Action: Drop, Keep: &Keep{}},
+		},
+		"a skip keeps all": {
+			[]Rule{to("a", "A").keep(0).on(), to("b").skip()},
+			Decision{Matched: []string{"a", "b"}, Action: Skip},
 		},
 		"equal deliveries are merged": {
 			[]Rule{to("a", "A").flags("seen", "$x").on(), to("b", "A", "B").flags("flagged", "Seen").on(), to("c", "A").flags("$X")},
@@ -109,6 +168,24 @@ func TestDecide(t *testing.T) {
 				t.Errorf("Explain decides %+v", explained)
 			}
 		})
+	}
+}
+
+// What every target is, is the job's to say; a copy is made once even so.
+func TestDecision_For(t *testing.T) {
+	d := Decision{Deliver: []Delivery{
+		delivery("a", "A", "seen"), delivery("b", "A", "flagged").at("home"), delivery("b", "B").at("extra"),
+	}}
+	want := []Delivery{
+		delivery("a", "A", "seen", "flagged").at("home"), delivery("a", "A", "seen").at("backup"), delivery("b", "B").at("extra"),
+	}
+	got := d.For([]string{"home", "backup"})
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	got[0].Dest.Flags[0] = "changed"
+	if d.Deliver[0].Dest.Flags[0] != "seen" {
+		t.Error("the deliveries share their flags with the decision")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -19,6 +20,7 @@ const (
 	Failed       Verdict = iota // its condition does not hold
 	Matched                     // it holds
 	OtherAccount                // the rule is not for this account
+	Undecided                   // that depends on the body, which was not read yet
 )
 
 func (v Verdict) String() string {
@@ -27,6 +29,8 @@ func (v Verdict) String() string {
 		return "matched"
 	case OtherAccount:
 		return "other account"
+	case Undecided:
+		return "undecided"
 	default:
 		return "failed"
 	}
@@ -43,19 +47,23 @@ type Step struct {
 	// Of a rule that matched: what it asked for. What became of it in the end
 	// is in the Decision.
 	Action   Action
-	Deliver  []Delivery
+	Deliver  []Delivery // none if it names no place and goes on: then its flags are for later ones
+	Flags    []string
+	Keep     *Keep
 	Continue bool
 }
 
 // Check is one test that was made on the message.
 type Check struct {
 	Test    *Test
-	Pattern *Pattern // the one that matched; nil if none did, or for size
-	Present bool     // the field is there
-	Values  []string // what was seen: the value that matched, or all; raw text
-	Size    int64    // what was seen, for size
-	Holds   bool     // the test by itself
-	Negated bool     // it stands under "not", so it helps if it does not hold
+	Pattern *Pattern      // the one that matched; nil if none did, or for size
+	Present bool          // the field is there
+	Values  []string      // what was seen: the value that matched, or all; raw text
+	Size    int64         // what was seen, for size
+	Age     time.Duration // what was seen, for older_than and newer_than
+	Unread  bool          // it is about the body, which was not read yet
+	Holds   bool          // the test by itself
+	Negated bool          // it stands under "not", so it helps if it does not hold
 }
 
 // Lines tells the step to a person, without the name of the rule: the tests
@@ -80,7 +88,7 @@ func (s Step) Lines() []string {
 	switch {
 	case s.Verdict == Failed && len(lines) == 0:
 		return []string{"no condition to hold"}
-	case s.Verdict == Failed:
+	case s.Verdict != Matched:
 		return lines
 	case len(lines) == 0:
 		lines = append(lines, "every message")
@@ -90,6 +98,9 @@ func (s Step) Lines() []string {
 
 // decided reports whether the check speaks for the verdict rather than against.
 func (c Check) decided(v Verdict) bool {
+	if v == Undecided || c.Unread {
+		return c.Unread && v == Undecided
+	}
 	return (c.Holds != c.Negated) == (v == Matched)
 }
 
@@ -108,13 +119,17 @@ func (c Check) line(width int) string {
 // first is "" if the second says it all.
 func (c Check) columns() (what, why string) {
 	what = c.what()
-	switch {
-	case c.Test.Key == "size":
+	switch key := c.Test.Key; {
+	case c.Unread:
+		return "", what + ": only the header was read"
+	case key == "size":
 		return what, fmt.Sprintf("%d is %s%s %s", c.Size, not(c.Holds), c.Test.Size.Op, size(c.Test.Size.N))
-	case !c.Present && c.Test.Key == "header":
+	case !keys[key]:
+		return c.yesNo()
+	case !c.Present && key == "header":
 		return "", what + ": not present"
 	case !c.Present:
-		return "", "no " + fieldOf(sourceOf(c.Test)) + " header"
+		return "", "no " + strings.Join(fieldsOf(sourceOf(c.Test)), ", ") + " header"
 	case c.Pattern != nil && c.Pattern.Kind == Exists:
 		return "", what + ": present"
 	case len(c.Values) == 0:
@@ -125,6 +140,26 @@ func (c Check) columns() (what, why string) {
 		value += fmt.Sprintf(" and %d more", more)
 	}
 	return what, value + " " + c.relation()
+}
+
+// yesNo is columns for tests without patterns.
+func (c Check) yesNo() (what, why string) {
+	switch key := c.Test.Key; {
+	case !c.Present:
+		return "", "no date that can be true"
+	case key == "date":
+		return key, fmt.Sprintf("%s is %s%s %s", c.Values[0], not(c.Holds), c.Test.Date.Op, c.Test.Date.Day)
+	case key == "older_than":
+		return "age", fmt.Sprintf("%s is %smore than %s", age(c.Age), not(c.Holds), age(c.Test.Age))
+	case key == "newer_than":
+		return "age", fmt.Sprintf("%s is %sless than %s", age(c.Age), not(c.Holds), age(c.Test.Age))
+	case len(c.Values) > 0:
+		return key, quote(c.Values[0], maxShown)
+	case key == "spam":
+		return "", "no field calls it spam"
+	default:
+		return "", "nothing is attached"
+	}
 }
 
 // what names the property that was looked at, as the configuration does.
@@ -165,6 +200,8 @@ var relations = map[Kind]struct{ yes, no string }{
 	Contains: {"contains", "does not contain"},
 	Regex:    {"matches", "does not match"},
 	Domain:   {"is in domain", "is not in domain"},
+	Local:    {"has local part", "does not have local part"},
+	Detail:   {"has detail", "does not have detail"},
 }
 
 // quoted is the pattern as it is shown: a regex between slashes, others in
@@ -185,26 +222,57 @@ func (s Step) outcome() string {
 	b.WriteString("→ ")
 	if s.Action != Deliver {
 		b.WriteString(s.Action.String())
+		if s.Keep != nil {
+			b.WriteString(", keep " + s.Keep.String())
+		}
 		return b.String()
 	}
-	if s.Deliver[0].Dest.Folder == "" {
+	switch {
+	case len(s.Deliver) == 0:
+		b.WriteString("what follows")
+	case s.Deliver[0].Dest.Folder == "":
 		b.WriteString("the target's own folder")
-	} else {
-		b.WriteString(plural("folder", len(s.Deliver)))
-		for i, d := range s.Deliver {
-			if i > 0 {
-				b.WriteString(",")
-			}
-			b.WriteString(" " + d.Dest.Folder)
-		}
+	default:
+		folders := s.folders()
+		b.WriteString(plural("folder", len(folders)) + " " + strings.Join(folders, ", "))
 	}
-	if flags := s.Deliver[0].Dest.Flags; len(flags) > 0 { // one rule gives all its copies the same
-		b.WriteString(", " + plural("flag", len(flags)) + " " + ShowFlags(flags))
+	if targets := s.targets(); len(targets) > 0 {
+		b.WriteString(" at " + strings.Join(targets, ", "))
+	}
+	if len(s.Deliver) > 0 && len(s.Deliver[0].Dest.Rcpt) > 0 {
+		b.WriteString(" for " + strings.Join(s.Deliver[0].Dest.Rcpt, ", "))
+	}
+	if len(s.Flags) > 0 {
+		b.WriteString(", " + plural("flag", len(s.Flags)) + " " + ShowFlags(s.Flags))
+	}
+	if s.Keep != nil {
+		b.WriteString(", keep " + s.Keep.String())
 	}
 	if s.Continue {
 		b.WriteString(" · continue")
 	}
 	return b.String()
+}
+
+// folders and targets are those of the deliveries, each once.
+func (s Step) folders() []string {
+	var names []string
+	for _, d := range s.Deliver {
+		if !slices.Contains(names, d.Dest.Folder) {
+			names = append(names, d.Dest.Folder)
+		}
+	}
+	return names
+}
+
+func (s Step) targets() []string {
+	var names []string
+	for _, d := range s.Deliver {
+		if d.Target != "" && !slices.Contains(names, d.Target) {
+			names = append(names, d.Target)
+		}
+	}
+	return names
 }
 
 // ShowFlags writes flags as IMAP does: `\Flagged $Junk`.
@@ -247,6 +315,32 @@ func size(n int64) string {
 		}
 	}
 	return strconv.FormatInt(n, 10)
+}
+
+// age writes a duration as in a configuration, "30d", in its largest unit that is
+// not below one.
+func age(d time.Duration) string {
+	for _, unit := range []struct {
+		name string
+		d    time.Duration
+	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}} {
+		if n := d / unit.d; n != 0 {
+			return strconv.FormatInt(int64(n), 10) + unit.name
+		}
+	}
+	return strconv.FormatInt(int64(d/time.Second), 10) + "s"
+}
+
+// String is k as it is written in a configuration.
+func (k Keep) String() string {
+	switch {
+	case k.Forever:
+		return "forever"
+	case k.For%(24*time.Hour) == 0:
+		return strconv.FormatInt(int64(k.For/(24*time.Hour)), 10) + "d"
+	default:
+		return k.For.String()
+	}
 }
 
 // quote puts at most limit characters of s between quotes, and escapes what is

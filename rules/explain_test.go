@@ -95,16 +95,16 @@ Result: deliver [ ]`,
 			},
 			`
 ✓ everything       every message
-                   → the target's own folder · continue
+                   → what follows · continue
 ✓ two              every message
                    → folders A, B, flags \Seen $x · continue
 ✓ exists           subject: present
                    no Cc header
                    size 2048 is < 2049
-                   → the target's own folder · continue
+                   → what follows · continue
 ✓ dropped          every message
                    → drop
-Result: deliver [ ] [A \Seen $x] [B \Seen $x]`,
+Result: deliver [A \Seen $x] [B \Seen $x]`,
 		},
 		"skip": {
 			[]Rule{{Name: "s", If: all(Cond{Not: new(where("from", Domain, "isp.example"))}), Then: Then{Skip: true}}},

@@ -3,8 +3,6 @@ package rules
 import (
 	"regexp"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 )
 
 // node is a compiled Cond.
@@ -23,12 +21,90 @@ const (
 	opNot
 )
 
+// truth is what is known of a condition: unknown is one that depends on a body
+// that was not read yet.
+type truth int8
+
+const (
+	no truth = iota
+	yes
+	unknown
+)
+
+func truthOf(ok bool) truth {
+	if ok {
+		return yes
+	}
+	return no
+}
+
+func (t truth) not() truth {
+	switch t {
+	case no:
+		return yes
+	case yes:
+		return no
+	default:
+		return unknown
+	}
+}
+
+// holds evaluates a condition from left to right and stops as soon as the
+// outcome is known. Captures of a part that does not hold are forgotten.
+func (v *view) holds(n *node) truth {
+	before := v.captures
+	var ok truth
+	switch n.op {
+	case opTest:
+		ok = v.passes(n.test)
+	case opNot:
+		v.negated = !v.negated
+		ok = v.holds(&n.kids[0]).not()
+		v.negated = !v.negated
+		v.captures = before
+	case opAll:
+		ok = v.all(n.kids)
+	case opAny:
+		ok = v.any(n.kids)
+	}
+	if ok != yes {
+		v.captures = before
+	}
+	return ok
+}
+
+// all is no if one of kids is, though another is unknown: a body does not change
+// that.
+func (v *view) all(kids []node) truth {
+	all := yes
+	for i := range kids {
+		switch v.holds(&kids[i]) {
+		case no:
+			return no
+		case unknown:
+			all = unknown
+		case yes:
+		}
+	}
+	return all
+}
+
+// any is unknown from the first of kids that is: it may hold, and then its
+// captures count and not those of a later one.
+func (v *view) any(kids []node) truth {
+	for i := range kids {
+		if one := v.holds(&kids[i]); one != no {
+			return one
+		}
+	}
+	return no
+}
+
 // test is a compiled Test.
 type test struct {
 	source *Test
-	slot   int // of view.slots; not for size
+	slot   int // of view.slots; of keys with patterns
 	any    []pattern
-	size   SizeTest
 }
 
 // pattern is a compiled Pattern.
@@ -36,148 +112,59 @@ type pattern struct {
 	source  *Pattern
 	folded  string // Is, Contains, Domain
 	mailbox bool   // Domain: of an address, not of a list
-	glob    glob
+	glob    glob   // Glob, Local, Detail
 	re      *regexp.Regexp
 	yes     bool // Exists
 }
 
-// source is one value that tests look at: a key, and for "header" the name of
-// the field.
-type source struct{ key, name string }
-
-// view is one message as the rules see it during one walk. It decodes a value
-// when the first test asks for it and keeps it for the others.
-type view struct {
-	m        *Message
-	sources  []source
-	slots    []value // parallel to sources
-	captures []string
-
-	explain bool    // somebody wants an explanation
-	checks  []Check // then, of the current rule
-	negated bool    // under an odd number of nots
-}
-
-// value is what a source has to say about a message.
-type value struct {
-	ready   bool
-	present bool     // there is such a field, whatever is in it
-	texts   []string // several for several fields or addresses
-	folded  []string // texts, for comparing without case
-}
-
-func (v *view) value(slot int) *value {
-	val := &v.slots[slot]
-	if !val.ready {
-		val.ready = true
-		val.read(v.m, v.sources[slot])
+// passes evaluates one test.
+func (v *view) passes(t *test) truth {
+	c := Check{Test: t.source, Present: true}
+	if needsBody(t.source.Key) && v.m.Body == nil {
+		c.Unread = true
+		v.note(c)
+		return unknown
 	}
-	return val
-}
-
-func (val *value) read(m *Message, s source) {
-	field := fieldOf(s)
-	if s.key == "account" {
-		val.present, val.texts = true, []string{m.Account}
-	} else {
-		val.present = m.Header.Raw(field) != nil
-	}
-	if !val.present {
-		return
-	}
-	switch s.key {
-	case "from", "to", "cc":
-		for _, a := range m.Header.Addresses(field) {
-			val.texts = append(val.texts, a.Addr())
-		}
-	case "subject":
-		val.texts = []string{m.Header.Text(field)}
-	case "header":
-		for _, raw := range m.Header.Values(field) {
-			val.texts = append(val.texts, decodeText(raw))
-		}
-	case "list_id":
-		if id, _ := m.Header.ListID(); id != "" {
-			val.texts = []string{id}
-		}
-	}
-	val.folded = make([]string, len(val.texts))
-	for i, t := range val.texts {
-		val.folded[i] = fold(t)
-	}
-}
-
-// fieldOf names the header field a source is about; "" if it is about none.
-func fieldOf(s source) string {
-	switch s.key {
-	case "header":
-		return s.name
-	case "from":
-		return "From"
-	case "to":
-		return "To"
-	case "cc":
-		return "Cc"
-	case "subject":
-		return "Subject"
-	case "list_id":
-		return "List-Id"
+	switch t.source.Key {
+	case "size":
+		c.Size = v.m.Size
+		c.Holds = t.source.Size.holds(c.Size)
+	case "date", "older_than", "newer_than":
+		v.dated(&c)
+	case "spam":
+		c.Values = v.m.Header.spamMarks()
+		c.Holds = (len(c.Values) > 0) != t.source.No
+	case "has_attachment":
+		c.Values = v.content().attachments()
+		c.Holds = (len(c.Values) > 0) != t.source.No
 	default:
-		return ""
+		return v.patterns(t)
 	}
+	v.note(c)
+	return truthOf(c.Holds)
 }
 
-// holds evaluates a condition from left to right and stops as soon as the
-// outcome is known. Captures of a part that does not hold are forgotten.
-func (v *view) holds(n *node) bool {
-	before := v.captures
-	ok := n.op == opAll
-	switch n.op {
-	case opTest:
-		ok = v.passes(n.test)
-	case opNot:
-		v.negated = !v.negated
-		ok = !v.holds(&n.kids[0])
-		v.negated = !v.negated
-		v.captures = before
-	case opAll, opAny:
-		for i := range n.kids {
-			if ok = v.holds(&n.kids[i]); ok == (n.op == opAny) {
-				break
-			}
-		}
-	}
-	if !ok {
-		v.captures = before
-	}
-	return ok
-}
-
-func (v *view) passes(t *test) bool {
-	if t.source.Key == "size" {
-		ok := t.size.holds(v.m.Size)
-		v.note(Check{Test: t.source, Size: v.m.Size, Present: true, Holds: ok})
-		return ok
-	}
+// patterns looks for the first pattern that one of the values matches.
+func (v *view) patterns(t *test) truth {
 	val := v.value(t.slot)
 	for i := range t.any {
 		p := &t.any[i]
 		if p.source.Kind == Exists {
 			if p.yes == val.present {
 				v.note(Check{Test: t.source, Present: val.present, Values: val.texts, Pattern: p.source, Holds: true})
-				return true
+				return yes
 			}
 			continue
 		}
 		for j := range val.texts {
 			if v.matches(p, val.texts[j], val.folded[j]) {
 				v.note(Check{Test: t.source, Present: true, Values: val.texts[j : j+1], Pattern: p.source, Holds: true})
-				return true
+				return yes
 			}
 		}
 	}
 	v.note(Check{Test: t.source, Present: val.present, Values: val.texts})
-	return false
+	return no
 }
 
 func (v *view) note(c Check) {
@@ -203,6 +190,11 @@ func (v *view) matches(p *pattern, text, folded string) bool {
 		domain := strings.TrimSuffix(folded[at+1:], ".")
 		rest, ok := strings.CutSuffix(domain, p.folded)
 		return ok && (rest == "" || rest[len(rest)-1] == '.')
+	case Local:
+		return p.glob.match(localPart(folded))
+	case Detail:
+		_, detail, ok := strings.Cut(localPart(folded), "+")
+		return ok && p.glob.match(detail)
 	case Regex:
 		if p.re.NumSubexp() == 0 {
 			return p.re.MatchString(text)
@@ -216,124 +208,55 @@ func (v *view) matches(p *pattern, text, folded string) bool {
 	return false
 }
 
-func (s SizeTest) holds(n int64) bool {
-	switch s.Op {
+// localPart is what stands before the @ of an address, all of it if there is
+// none.
+func localPart(addr string) string {
+	if at := strings.LastIndexByte(addr, '@'); at >= 0 {
+		return addr[:at]
+	}
+	return addr
+}
+
+func (s SizeTest) holds(n int64) bool { return compares(s.Op, n, s.N) }
+
+// dated evaluates the tests that ask when a message was sent.
+func (v *view) dated(c *Check) {
+	t := v.when()
+	if t.IsZero() {
+		c.Present = false
+		return
+	}
+	c.Values = []string{t.Format(dayFormat)}
+	switch age := v.m.Now.Sub(t); {
+	case c.Test.Key == "date":
+		day := c.Test.Date.Day
+		c.Holds = compares(c.Test.Date.Op, c.Values[0][:len(day)], day)
+	case v.m.Now.IsZero():
+	case c.Test.Key == "older_than":
+		c.Age, c.Holds = age, age > c.Test.Age
+	default:
+		c.Age, c.Holds = age, age < c.Test.Age
+	}
+}
+
+// dayFormat is that of the days which are compared: as texts, they are in the
+// order of time.
+const dayFormat = "2006-01-02"
+
+// compares evaluates a op b.
+func compares[T int64 | string](op string, a, b T) bool {
+	switch op {
 	case "<":
-		return n < s.N
+		return a < b
 	case "<=":
-		return n <= s.N
+		return a <= b
 	case ">":
-		return n > s.N
+		return a > b
 	case ">=":
-		return n >= s.N
+		return a >= b
+	case "=":
+		return a == b
 	default:
 		return false
 	}
-}
-
-// glob is a pattern split at its stars. All literal parts between two stars are
-// taken at their leftmost place, which is never wrong, so there is no
-// backtracking into an earlier part.
-type glob struct {
-	parts []string // folded, with "?" for any rune
-}
-
-func compileGlob(text string) glob {
-	return glob{parts: strings.Split(fold(text), "*")}
-}
-
-// match compares the whole of s, which is folded.
-func (g glob) match(s string) bool {
-	first := g.parts[0]
-	n, ok := prefixLen(s, first)
-	if len(g.parts) == 1 {
-		return ok && n == len(s)
-	}
-	if !ok {
-		return false
-	}
-	s = s[n:]
-	last := g.parts[len(g.parts)-1]
-	for _, part := range g.parts[1 : len(g.parts)-1] {
-		if n = indexEnd(s, part); n < 0 {
-			return false
-		}
-		s = s[n:]
-	}
-	start := suffixStart(s, last)
-	if start < 0 {
-		return false
-	}
-	_, ok = prefixLen(s[start:], last)
-	return ok
-}
-
-// prefixLen matches the beginning of s with a part and returns how much of s
-// that took.
-func prefixLen(s, part string) (int, bool) {
-	if strings.IndexByte(part, '?') < 0 {
-		return len(part), strings.HasPrefix(s, part)
-	}
-	rest := s
-	for _, want := range part {
-		got, n := utf8.DecodeRuneInString(rest)
-		if n == 0 || want != '?' && got != want {
-			return 0, false
-		}
-		rest = rest[n:]
-	}
-	return len(s) - len(rest), true
-}
-
-// indexEnd returns where the leftmost match of part in s ends, -1 without one.
-func indexEnd(s, part string) int {
-	if strings.IndexByte(part, '?') < 0 {
-		if i := strings.Index(s, part); i >= 0 {
-			return i + len(part)
-		}
-		return -1
-	}
-	for i := 0; i < len(s); {
-		if n, ok := prefixLen(s[i:], part); ok {
-			return i + n
-		}
-		_, n := utf8.DecodeRuneInString(s[i:])
-		i += n
-	}
-	return -1
-}
-
-// suffixStart returns where the end of s that is as long as part, in runes,
-// begins; -1 if s is shorter.
-func suffixStart(s, part string) int {
-	start := len(s)
-	for range utf8.RuneCountInString(part) {
-		if start == 0 {
-			return -1
-		}
-		_, n := utf8.DecodeLastRuneInString(s[:start])
-		start -= n
-	}
-	return start
-}
-
-// fold maps every rune to one representative of those that differ in case only
-// (unicode.SimpleFold), so that equal folded strings are equal without case.
-func fold(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < utf8.RuneSelf {
-			if 'A' <= r && r <= 'Z' {
-				r += 'a' - 'A'
-			}
-			return r
-		}
-		least := r
-		for other := unicode.SimpleFold(r); other != r; other = unicode.SimpleFold(other) {
-			least = min(least, other)
-		}
-		if 'A' <= least && least <= 'Z' { // the Kelvin sign, the long s
-			least += 'a' - 'A'
-		}
-		return least
-	}, s)
 }

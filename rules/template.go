@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -33,9 +32,9 @@ var fieldValues = map[string]func(v *view) string{
 		_, detail, _ := strings.Cut(firstAddress(v, "To").Local, "+")
 		return strings.ToLower(detail)
 	},
-	"year":  func(v *view) string { return v.date("2006") },
-	"month": func(v *view) string { return v.date("01") },
-	"day":   func(v *view) string { return v.date("02") },
+	"year":  func(v *view) string { return v.day("2006") },
+	"month": func(v *view) string { return v.day("01") },
+	"day":   func(v *view) string { return v.day("02") },
 }
 
 // Fields returns the names that a folder template may use as ${name}, sorted:
@@ -73,13 +72,9 @@ func firstAddress(v *view, name string) Address {
 	return Address{}
 }
 
-func (v *view) date(layout string) string {
-	t, received := v.m.Header.Date(), v.m.Header.Received()
-	usable := !t.IsZero() && t.Year() >= 1970
-	if !received.IsZero() && (!usable || t.After(received.Add(24*time.Hour))) {
-		t, usable = received, received.Year() >= 1970
-	}
-	if !usable {
+func (v *view) day(layout string) string {
+	t := v.when()
+	if t.IsZero() {
 		return ""
 	}
 	return t.Format(layout)

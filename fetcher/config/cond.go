@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -25,10 +27,20 @@ func condKeys() section[condDraft] {
 			{"from", "", "An address in From.", test},
 			{"to", "", "An address in To.", test},
 			{"cc", "", "An address in Cc.", test},
+			{"bcc", "", "An address in Bcc.", test},
+			{"reply_to", "", "An address in Reply-To.", test},
+			{"sender", "", "The address in Sender.", test},
+			{"recipient", "", "An address in To, Cc, Bcc, Delivered-To, X-Original-To or Envelope-To.", test},
 			{"subject", "", "The decoded Subject.", test},
 			{"header", "", "Any header field by its name: {X-Spam-Flag: \"YES*\"}.", readHeader},
 			{"list_id", "", "What List-Id has between < and >.", test},
+			{"body", "", "A decoded text part of the body; then the whole message is read before it is decided.", test},
 			{"size", "", "Size in octets: \"<5M\", \">=500K\".", readSize},
+			{"date", "", "Day of the message: \"2026-11-21\", \"2026-11\", \"<2026\", \">=2026-11-21\".", readDate},
+			{"older_than", "", "Age of the message, by its date: 30d.", readAge},
+			{"newer_than", "", "Likewise: 12h.", readAge},
+			{"has_attachment", "", "yes: a file is attached; no: none is. The whole message is read before it is decided.", readYesNo},
+			{"spam", "", "yes: X-Spam-Flag, X-Spam-Status or X-Spam says so; no: none does.", readYesNo},
 			{"account", "", "Name of the account the message comes from.", test},
 			{"any", "", "A list of conditions of which one must hold.", func(d *decoder, v value, c *condDraft) {
 				if any := d.conds(v, c); len(any) > 0 {
@@ -46,7 +58,6 @@ func condKeys() section[condDraft] {
 				}
 			}},
 		},
-		later: []string{"bcc", "reply_to", "sender", "recipient", "body", "date", "older_than", "newer_than", "has_attachment", "spam"},
 	}
 }
 
@@ -138,9 +149,41 @@ func readSize(d *decoder, v value, c *condDraft) {
 		d.badSize(v, v.Value)
 		return
 	}
-	t := &rules.Test{Key: "size", Size: rules.SizeTest{Op: m[1], N: n}}
-	c.conds = append(c.conds, rules.Cond{Test: t})
-	c.rule.tests[t] = &testPlaces{node: v.Node}
+	c.addTest(v, rules.Test{Key: "size", Size: rules.SizeTest{Op: m[1], N: n}})
+}
+
+// addTest adds a test that has no patterns.
+func (c *condDraft) addTest(v value, t rules.Test) {
+	c.conds = append(c.conds, rules.Cond{Test: &t})
+	c.rule.tests[&t] = &testPlaces{node: v.Node}
+}
+
+var dayText = regexp.MustCompile(`^\s*(<=|>=|<|>|=)?\s*([0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2})?)?)\s*$`)
+
+func readDate(d *decoder, v value, c *condDraft) {
+	if !d.isScalar(v) {
+		return
+	}
+	m := dayText.FindStringSubmatch(v.Value)
+	if m == nil {
+		d.fail(v.Node, "config-date", "date in %s must be a day, a month or a year, not %s", v.where, d.show(v.Node)).
+			Hint = `For example:  date: "2026-11-21"   date: "2026-11"   date: "<2026"   date: ">=2026-11-21"`
+		return
+	}
+	c.addTest(v, rules.Test{Key: "date", Date: rules.DateTest{Op: cmp.Or(m[1], "="), Day: m[2]}})
+}
+
+func readAge(d *decoder, v value, c *condDraft) {
+	if age := d.duration(v, time.Second, longest); age > 0 {
+		c.addTest(v, rules.Test{Key: v.key, Age: age})
+	}
+}
+
+func readYesNo(d *decoder, v value, c *condDraft) {
+	errs := len(d.errs)
+	if is := d.yes(v); len(d.errs) == errs {
+		c.addTest(v, rules.Test{Key: v.key, No: !is})
+	}
 }
 
 var patternKinds = []struct {
@@ -153,6 +196,8 @@ var patternKinds = []struct {
 	{"regex", rules.Regex},
 	{"domain", rules.Domain},
 	{"exists", rules.Exists},
+	{"local", rules.Local},
+	{"detail", rules.Detail},
 }
 
 // patterns reads a pattern or a list of them, and their places. A plain string

@@ -30,6 +30,7 @@ type decoder struct {
 	inline      []value               // passwords written in the file itself
 	files       []mentioned           // other files that are named
 	ruleNames   map[string]*yaml.Node // all rules by name
+	drafts      []*ruleDraft          // all rules
 	accountRefs []ref                 // accounts that rules mention
 	expanded    []string              // values of variables in folder templates
 }

@@ -19,6 +19,11 @@ func (d *decoder) join(t *topDraft) {
 	for _, m := range d.accountRefs {
 		d.known("account", m, t.accounts)
 	}
+	for _, r := range d.drafts {
+		for _, m := range r.targets {
+			d.known("target", m, t.targets)
+		}
+	}
 	d.sameMaildrop(t)
 	usedBy := map[string]*jobDraft{}
 	used := map[string]bool{}
@@ -43,16 +48,12 @@ func (d *decoder) join(t *topDraft) {
 			if d.known("target", r, t.targets) {
 				used[r.name] = true
 				j.Targets = append(j.Targets, r.name)
-				if target := t.Targets[r.name]; target != nil && target.Dedupe != fetcher.Recover {
-					if j.Dedupe == nil {
-						j.Dedupe = map[string]fetcher.Dedupe{}
-					}
-					j.Dedupe[r.name] = target.Dedupe
-				}
-				d.noLoop(t, j, r)
+				t.deliversTo(j, r.name)
+				d.noLoop(t, j.Accounts, r)
 			}
 		}
 		d.jobRules(t, j)
+		d.ruleTargets(t, j, used)
 		if other := names[j.Name]; other != nil {
 			d.fail(j.node, "config-duplicate-name", "%s has the same name as the job on line %d", j.where, other.node.Line).
 				Hint = "A job without name is called <from>-to-<to>. Give one of the two another  name:"
@@ -87,6 +88,56 @@ func (d *decoder) jobRules(t *topDraft, j *jobDraft) {
 	if t.Rules != nil {
 		j.Rules = t.Rules.Only(names...)
 	}
+}
+
+// deliversTo notes what the job needs to know of a target.
+func (t *topDraft) deliversTo(j *jobDraft, name string) {
+	target := t.Targets[name]
+	if target == nil || target.Dedupe == fetcher.Recover {
+		return
+	}
+	if j.Dedupe == nil {
+		j.Dedupe = map[string]fetcher.Dedupe{}
+	}
+	j.Dedupe[name] = target.Dedupe
+}
+
+// ruleTargets checks what the rules of a job do with targets, which need not be
+// the job's.
+func (d *decoder) ruleTargets(t *topDraft, j *jobDraft, used map[string]bool) {
+	for _, r := range d.drafts {
+		if j.someRules && !slices.ContainsFunc(j.rules, func(own ref) bool { return own.name == r.Name }) {
+			continue
+		}
+		from := slices.DeleteFunc(slices.Clone(j.Accounts), func(a *fetcher.Account) bool {
+			return r.Accounts != nil && !slices.Contains(r.Accounts, a.Name)
+		})
+		for _, m := range r.targets {
+			used[m.name] = true
+			t.deliversTo(j, m.name)
+			d.noLoop(t, from, m)
+		}
+		d.noRecipient(t, j, r)
+	}
+}
+
+// noRecipient refuses recipients where no target has any use for them.
+func (d *decoder) noRecipient(t *topDraft, j *jobDraft, r *ruleDraft) {
+	n := r.places["then.to"]
+	if n == nil || d.blamed(n) {
+		return
+	}
+	names := j.Targets
+	if len(r.Then.Targets) > 0 {
+		names = r.Then.Targets
+	}
+	for _, name := range names {
+		if target := t.Targets[name]; target == nil || target.Type == "smtp" || target.Type == "lmtp" {
+			return
+		}
+	}
+	d.fail(n, "config-recipient", "to in %s has no meaning: %s delivers to no smtp or lmtp target by it", d.showRule(r), j.where).
+		Hint = "An imap or maildir target puts messages into a folder. Add  target:  with an smtp target, or remove it."
 }
 
 // known reports a name that leads nowhere.
@@ -134,13 +185,13 @@ func (d *decoder) sameMaildrop(t *topDraft) {
 	}
 }
 
-// noLoop refuses a job that delivers into the mailbox it reads.
-func (d *decoder) noLoop(t *topDraft, j *jobDraft, r ref) {
+// noLoop refuses to deliver into the mailbox that is read.
+func (d *decoder) noLoop(t *topDraft, from []*fetcher.Account, r ref) {
 	target := t.Targets[r.name]
-	if target == nil {
+	if target == nil || d.blamed(r.Node) {
 		return
 	}
-	for _, a := range j.Accounts {
+	for _, a := range from {
 		if sameMailbox(a, target.Server) {
 			d.fail(r.Node, "config-loop", "target %s is the mailbox that account %q reads", d.show(r.Node), a.Name).
 				Hint = "Every message would be fetched again and again. Deliver to another mailbox."

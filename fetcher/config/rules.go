@@ -20,6 +20,7 @@ type ruleDraft struct {
 	broken     bool                        // has an error, so the compiler sees less than is there
 	places     map[string]*yaml.Node       // "then.folder[1]"
 	tests      map[*rules.Test]*testPlaces // below if
+	targets    []ref
 }
 
 // testPlaces are the places of a test and of each of its patterns.
@@ -81,8 +82,37 @@ func thenKeys() section[ruleDraft] {
 				},
 			},
 			{
+				"target", "every target of the job", "Target, or a list; also one that the job does not deliver to otherwise.",
+				func(d *decoder, v value, r *ruleDraft) {
+					r.Then.Targets = []string{}
+					r.places["then.target"] = v.Node
+					for _, ref := range d.refs(v) {
+						r.places[index("then.target", len(r.Then.Targets))] = ref.Node
+						r.Then.Targets = append(r.Then.Targets, ref.name)
+						r.targets = append(r.targets, ref)
+					}
+				},
+			},
+			{
+				"to", "the target's", "Recipient at SMTP and LMTP targets, or a list.",
+				func(d *decoder, v value, r *ruleDraft) {
+					r.Then.To = []string{}
+					r.places["then.to"] = v.Node
+					for _, e := range d.list(v) {
+						if s := d.text(e); s != "" {
+							r.places[index("then.to", len(r.Then.To))] = e.Node
+							r.Then.To = append(r.Then.To, s)
+						}
+					}
+				},
+			},
+			{
 				"flags", "none", "Flags of the message: seen, flagged, answered, draft, keywords.",
 				func(d *decoder, v value, r *ruleDraft) { r.Then.Flags = d.flags(v) },
+			},
+			{
+				"keep", "the account's", "What stays on the server after safe delivery, or a drop: forever, or for how long since popferry first saw it.",
+				func(d *decoder, v value, r *ruleDraft) { r.Then.Keep = d.ruleKeep(v, r) },
 			},
 			{
 				"drop", "no", "yes never delivers the message, and remembers it.",
@@ -93,8 +123,19 @@ func thenKeys() section[ruleDraft] {
 				func(d *decoder, v value, r *ruleDraft) { r.Then.Skip = d.yes(v) },
 			},
 		},
-		later: []string{"target", "to", "keep"},
 	}
+}
+
+// ruleKeep reads forever or a duration. Limits of the maildrop as a whole are the
+// account's alone.
+func (d *decoder) ruleKeep(v value, r *ruleDraft) *rules.Keep {
+	r.places["then.keep"] = v.Node
+	if v.Kind == yaml.MappingNode {
+		d.fail(v.Node, "config-keep", "keep in %s must be forever or a duration; days, newest and until_full are for accounts", v.where)
+		return nil
+	}
+	k := d.keep(v)
+	return &rules.Keep{Forever: k.Forever, For: k.For}
 }
 
 func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
@@ -166,6 +207,7 @@ func (d *decoder) rules(v value) *rules.Set {
 		return nil
 	}
 	d.checkReach(drafts)
+	d.drafts = drafts
 	return d.compile(drafts)
 }
 
