@@ -111,7 +111,8 @@ func (f MessageFailed) apply(t *tx) error {
 }
 
 // Dropped records that a rule does not want the message. Nothing of it may have
-// been sent. Message.Content may be nil, if only the header was read.
+// been sent. Message.Content may be nil, or lack all but Stable if only the
+// header was read; without it the message is never deleted.
 type Dropped struct {
 	Message *Message
 	Rule    string
@@ -122,9 +123,9 @@ func (d Dropped) apply(t *tx) error {
 	if err := t.unplan(d.Message.ID); err != nil {
 		return err
 	}
-	if err := t.must(1, "drop", `UPDATE message SET status = ?, note = ?, next_try = 0 WHERE id = ? AND gone_at = 0
+	if err := t.must(1, "drop", `UPDATE message SET status = ?, note = ?, next_try = 0, keep_for = ? WHERE id = ? AND gone_at = 0
 		AND status IN (0, 1, 5, 6) AND NOT EXISTS (SELECT 1 FROM delivery WHERE message = id)`,
-		StatusDropped, d.Rule, d.Message.ID); err != nil || d.Message.Content == nil {
+		StatusDropped, d.Rule, d.Message.keepFor(), d.Message.ID); err != nil || d.Message.Content == nil {
 		return err
 	}
 	return t.content(d.Message)
@@ -133,8 +134,24 @@ func (d Dropped) apply(t *tx) error {
 // content stores what the body told.
 func (t *tx) content(m *Message) error {
 	c := m.Content
+	var hash any // none is no hash that another message could have
+	if c.Hash != [32]byte{} {
+		hash = c.Hash[:]
+	}
 	return t.must(1, "content", `UPDATE message SET size = ?, hash = ?, canon_size = ?, stable = ?, body = ?, msgid = ?, octets = ?
-		WHERE id = ?`, m.Size, c.Hash[:], c.CanonSize, c.Stable[:], c.Body[:], c.MessageID, c.Octets, m.ID)
+		WHERE id = ?`, m.Size, hash, c.CanonSize, c.Stable[:], c.Body[:], c.MessageID, c.Octets, m.ID)
+}
+
+// keepFor is how Keep is stored.
+func (m *Message) keepFor() any {
+	switch {
+	case m.Keep == nil:
+		return nil
+	case *m.Keep < 0:
+		return int64(-1)
+	default:
+		return m.Keep.Milliseconds()
+	}
 }
 
 // Suspect records that the server may have sent another message than the one

@@ -375,3 +375,30 @@ func TestExact(t *testing.T) {
 	}
 	wantConflict(t, s, Exact{Account: a.ID + 1, Count: 1})
 }
+
+// TestKeep remembers what a rule says about a message, and of one dropped for
+// its header what it is known by.
+func TestKeep(t *testing.T) {
+	s := open(t, Options{})
+	a, ms := list(t, s, 4)
+	ms[0].Keep = new(36 * time.Hour)
+	mustPut(t, s, routed(ms[0], 1))
+	ms[1].Keep = new(Forever)
+	mustPut(t, s, routed(ms[1], 1))
+	ms[2].Keep, ms[2].Content = new(time.Duration(0)), &Content{Stable: [32]byte{9}, MessageID: "<x@y>"}
+	mustPut(t, s, Dropped{Message: ms[2], Rule: "r", At: t0})
+	k := known(t, s)
+	for i, want := range []*time.Duration{new(36 * time.Hour), new(Forever), new(time.Duration(0)), nil} {
+		diff(t, ms[i].UIDL, k.Messages[i].Keep, want)
+	}
+	if got := one(t, s, ms[2].ID).Content; got == nil || got.Stable != ms[2].Stable || got.MessageID != "<x@y>" {
+		t.Errorf("content = %+v", got)
+	}
+	mustPut(t, s, Absent{Messages: []int64{ms[2].ID}, At: t0})
+	if left, err := s.ByHash(ctx, a.ID, [32]byte{}); err != nil || len(left) != 0 {
+		t.Errorf("a message without a hash is found by one: %+v, %v", left, err)
+	}
+	if _, err := ReadExport(strings.NewReader(exported(t, s))); err != nil {
+		t.Error(err)
+	}
+}

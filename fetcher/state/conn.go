@@ -227,6 +227,8 @@ func (c *conn) bind(st uintptr, args []any) error {
 		n := int32(i + 1)
 		var rc int32
 		switch a := a.(type) {
+		case nil:
+			rc = sqlite3.Xsqlite3_bind_null(c.tls, st, n)
 		case string:
 			rc = sqlite3.Xsqlite3_bind_text(c.tls, st, n, c.argsAt+uintptr(used), int32(len(a)), 0) //nolint:gosec // reserve has checked it
 			used += copy(c.args[used:], a)

@@ -51,9 +51,9 @@ const flagSep = "\n"
 
 func (t *tx) route(m *Message, from string) (int64, error) {
 	c := m.Content
-	return t.exec(`UPDATE message SET status = 1, fetches = 0, size = ?, hash = ?, canon_size = ?, stable = ?, body = ?, msgid = ?, octets = ?
+	return t.exec(`UPDATE message SET status = 1, fetches = 0, size = ?, hash = ?, canon_size = ?, stable = ?, body = ?, msgid = ?, octets = ?, keep_for = ?
 		WHERE id = ? AND gone_at = 0 AND `+from,
-		m.Size, c.Hash[:], c.CanonSize, c.Stable[:], c.Body[:], c.MessageID, c.Octets, m.ID)
+		m.Size, c.Hash[:], c.CanonSize, c.Stable[:], c.Body[:], c.MessageID, c.Octets, m.keepFor(), m.ID)
 }
 
 // unplan forgets deliveries of which nothing was ever sent.

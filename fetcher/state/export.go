@@ -126,6 +126,7 @@ type (
 		Status      string         `json:"status,omitempty"`
 		Note        octets         `json:"note,omitempty"`
 		Suspect     bool           `json:"suspect,omitempty"`
+		Keep        string         `json:"keep,omitempty"` // a duration, or forever
 		Fetches     int            `json:"fetches,omitempty"`
 		Holds       int            `json:"holds,omitempty"`
 		NextTry     time.Time      `json:"next_try,omitzero"`
@@ -171,7 +172,14 @@ func lineOf(source string, r Record) messageLine {
 	if m.Size >= 0 {
 		l.Size = &m.Size
 	}
-	if c := m.Content; c != nil {
+	switch {
+	case m.Keep == nil:
+	case *m.Keep < 0:
+		l.Keep = keepForever
+	default:
+		l.Keep = m.Keep.String()
+	}
+	if c := m.Content; c != nil && c.Hash != [32]byte{} {
 		l.Hash, l.CanonSize, l.Stable, l.Body, l.MessageID, l.Octets = c.Hash[:], c.CanonSize, c.Stable[:], c.Body[:], octets(c.MessageID), c.Octets
 	}
 	for _, d := range r.Deliveries {
@@ -183,6 +191,8 @@ func lineOf(source string, r Record) messageLine {
 	}
 	return l
 }
+
+const keepForever = "forever"
 
 // octets is text that came from a server. JSON has characters only, so what is
 // no UTF-8 is written as {"base64": "…"}: two UIDLs must not become one.

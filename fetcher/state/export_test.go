@@ -22,7 +22,9 @@ func eventful(t testing.TB) *Store {
 	mustPut(t, s, routed(ms[1], 3), intent(ms[1], 0), delivered(ms[1], 0, 12), intent(ms[1], 1),
 		Failed{Message: ms[1].ID, N: 1, Class: "refused", Reply: "NO \xff", NextTry: t0.Add(time.Hour), At: t0})
 	mustPut(t, s, routed(ms[2], 1), intent(ms[2], 0)) // uncertain
+	ms[3].Keep = new(Forever)
 	mustPut(t, s, routed(ms[3], 1), intent(ms[3], 0), Commit{Message: ms[3].ID, At: t0})
+	ms[5].Keep = new(36 * time.Hour)
 	mustPut(t, s, Marked{Messages: []int64{ms[4].ID}, Note: "first_run"})
 	mustPut(t, s, routed(ms[5], 1), intent(ms[5], 0), Failed{Message: ms[5].ID, At: t0}, Held{Message: ms[5].ID, Note: "given up", At: t0})
 	mustPut(t, s, Fetching{Messages: []int64{ms[6].ID}}, Quarantined{Message: ms[6].ID, Note: "-ERR", NextTry: t0.Add(time.Hour), At: t0})

@@ -192,6 +192,15 @@ func (l *messageLine) record() (Record, error) {
 	if l.Gen < 0 || m.Size < -1 || l.Fetches < 0 || l.Holds < 0 {
 		return Record{}, errors.New("a number is negative")
 	}
+	switch keep, err := time.ParseDuration(l.Keep); {
+	case l.Keep == "":
+	case l.Keep == keepForever:
+		m.Keep = new(Forever)
+	case err != nil || keep < 0:
+		return Record{}, fmt.Errorf("keep %q is neither forever nor a duration", l.Keep)
+	default:
+		m.Keep = &keep
+	}
 	if l.Hash != nil {
 		if l.Stable == nil {
 			return Record{}, errors.New("there is a hash, but not that of the stable header (stable)")
@@ -365,9 +374,9 @@ func (t *tx) adopt(account, id int64, r Record, at time.Time) error {
 		seen = at
 	}
 	if err := t.must(1, "import", `INSERT INTO message (id, account, uidl, gen, size, first_seen, fetches, holds, status, note, next_try,
-		absent_since, delsent_at, gone_at, suspect) VALUES `+tuples(1, 15),
+		absent_since, delsent_at, gone_at, suspect, keep_for) VALUES `+tuples(1, 16),
 		id, account, []byte(m.UIDL), m.Gen, m.Size, seen, m.Fetches, m.Holds, m.Status, m.Note, m.NextTry,
-		m.AbsentSince, m.DelSentAt, m.GoneAt, m.Suspect); err != nil {
+		m.AbsentSince, m.DelSentAt, m.GoneAt, m.Suspect, m.keepFor()); err != nil {
 		return err
 	}
 	if c := m.Content; c != nil {

@@ -433,3 +433,25 @@ func TestOpen_hotJournal(t *testing.T) {
 		t.Errorf("accounts = %+v, %v", accounts, err)
 	}
 }
+
+// TestOpen_older opens a state of the first format.
+func TestOpen_older(t *testing.T) {
+	path := used(t)
+	c, err := openConn(path, "rw", "journal_mode=WAL")
+	if err == nil {
+		err = c.script("ALTER TABLE message DROP COLUMN keep_for; PRAGMA user_version = 1")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.close()
+	s := reopen(t, path)
+	before := known(t, s)
+	if len(before.Messages) == 0 {
+		t.Fatal("nothing is left")
+	}
+	m := before.Messages[0]
+	if m.Keep != nil {
+		t.Errorf("keep = %v", *m.Keep)
+	}
+}

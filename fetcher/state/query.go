@@ -54,7 +54,7 @@ func scanAccount(r row) Account {
 }
 
 const (
-	messageColumns = `id, uidl, gen, size, first_seen, fetches, holds, status, note, next_try, absent_since, delsent_at, gone_at, suspect`
+	messageColumns = `id, uidl, gen, size, first_seen, fetches, holds, status, note, next_try, absent_since, delsent_at, gone_at, suspect, keep_for`
 	contentColumns = `hash, canon_size, stable, msgid, octets, body`
 )
 
@@ -63,10 +63,13 @@ func scanMessage(r row, m *Message) {
 		ID: r.int64(0), UIDL: r.text(1), Gen: r.int(2), Size: r.int64(3), FirstSeen: r.time(4), Fetches: r.int(5), Holds: r.int(6),
 		Status: Status(r.int64(7)), Note: r.text(8), NextTry: r.time(9), AbsentSince: r.time(10), DelSentAt: r.time(11), GoneAt: r.time(12), Suspect: r.bool(13),
 	}
+	if !r.null(14) {
+		m.Keep = new(max(Forever, time.Duration(r.int64(14))*time.Millisecond))
+	}
 }
 
 func scanContent(r row, i int) *Content {
-	if r.null(i) {
+	if r.null(i + 2) {
 		return nil
 	}
 	c := &Content{CanonSize: r.int64(i + 1), MessageID: r.text(i + 3), Octets: r.int64(i + 4)}
@@ -130,7 +133,7 @@ func selectMessages(ctx context.Context, c *conn, where string, args ...any) ([]
 	err := c.query(ctx, `SELECT `+messageColumns+`, `+contentColumns+` FROM message `+where, args, func(r row) error {
 		m := new(Message)
 		scanMessage(r, m)
-		m.Content = scanContent(r, 14)
+		m.Content = scanContent(r, 15)
 		out = append(out, m)
 		return nil
 	})

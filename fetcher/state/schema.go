@@ -88,6 +88,9 @@ CREATE TABLE delivery (
 -- The deliveries under way, and where the delivered ones are.
 CREATE INDEX delivery_uncertain ON delivery (message) WHERE status IN (1, 2);
 CREATE INDEX delivery_uid ON delivery (target, box, uidvalidity, uid) WHERE uid > 0;
+`, `
+-- Milliseconds to stay on the maildrop, negative for ever; NULL: as the account says.
+ALTER TABLE message ADD COLUMN keep_for INTEGER;
 `}
 
 // migrate brings the tables to today's version, one transaction a step.

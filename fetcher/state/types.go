@@ -46,17 +46,22 @@ type Message struct {
 	Status      Status
 	Note        string // why it is in this status, for people
 	NextTry     time.Time
-	AbsentSince time.Time // missing from complete listings
-	DelSentAt   time.Time // DELE was accepted
-	GoneAt      time.Time // known to be deleted: the row is a tombstone
-	Suspect     bool      // the server may have sent another message: never deleted
+	AbsentSince time.Time      // missing from complete listings
+	DelSentAt   time.Time      // DELE was accepted
+	GoneAt      time.Time      // known to be deleted: the row is a tombstone
+	Suspect     bool           // the server may have sent another message: never deleted
+	Keep        *time.Duration // how long it stays on the maildrop, as the rules said when it was routed; nil: as the account says
 
 	// Content is what the body told. It is nil until the message was fetched,
 	// and in what Known returns: Messages loads it.
 	*Content
 }
 
-// Content is what is remembered of a message's octets.
+// Forever is a Keep that never ends.
+const Forever time.Duration = -1
+
+// Content is what is remembered of a message's octets. Of one that was dropped
+// for its header only Stable and MessageID are known.
 type Content struct {
 	Hash      [32]byte // of the canonical form
 	CanonSize int64    // octets of the canonical form
