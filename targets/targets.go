@@ -80,6 +80,12 @@ type Finder interface {
 	Find(ctx context.Context, folder string, since Mark, want []Wanted, claimed func(uid uint32) bool) ([]Found, error)
 }
 
+// Looker is implemented by targets that can tell whether a folder is there
+// without making it.
+type Looker interface {
+	HasFolder(ctx context.Context, folder string) (bool, error)
+}
+
 // Comparer is implemented by Finders that can tell what lay in a folder before
 // anything was delivered there, so that it is not stored once more: for the
 // first pass of an account, or when its state was lost.

@@ -439,6 +439,38 @@ func createError(name string, err error) error {
 	return f
 }
 
+// HasFolder reports whether the folder that a rule calls name is there. It makes
+// none.
+func (t *Target) HasFolder(ctx context.Context, name string) (bool, error) {
+	t.mu.Lock()
+	f := t.aliases[name]
+	known := f != nil && f.known
+	t.mu.Unlock()
+	if known {
+		return true, nil
+	}
+	c, err := t.acquire(ctx, false)
+	if err != nil {
+		return false, err
+	}
+	defer t.leave(c)
+	t.mu.Lock()
+	facts := t.facts
+	t.mu.Unlock()
+	full, err := facts.serverName(name)
+	if err != nil {
+		return false, &targets.Error{Fault: targets.Refused, Op: "EXAMINE", Err: err}
+	}
+	missing := t.examine(c, t.folderNamed(full))
+	if other := facts.withoutDots(full); missing != nil && c.failed() == nil && other != full {
+		missing = t.examine(c, t.folderNamed(other))
+	}
+	if c.failed() != nil || targets.FaultOf(missing) == targets.Down {
+		return false, t.wrap(fmt.Sprintf("EXAMINE %q", full), listError(c, missing))
+	}
+	return missing == nil, nil
+}
+
 // Mark makes folder ready and returns where what is delivered from now on will
 // lie. Repeated, it costs nothing.
 func (t *Target) Mark(ctx context.Context, name string) (targets.Mark, error) {

@@ -354,3 +354,27 @@ func TestFolder_cannot(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// TestHasFolder looks and makes nothing, by the name that Mark would use.
+func TestHasFolder(t *testing.T) {
+	s := start(t, &targetstest.IMAP{Delim: ".", Prefix: "INBOX."})
+	tg := open(t, config(s.Port()))
+	if _, err := tg.Mark(t.Context(), "Lists/example.com"); err != nil {
+		t.Fatal(err)
+	}
+	made := s.Count("CREATE")
+	looker := any(open(t, config(s.Port()))).(targets.Looker)
+	for name, want := range map[string]bool{"Lists/example.com": true, "Lists/example_com": true, "inbox": true, "Lists/other": false} {
+		for range 2 {
+			if got, err := looker.HasFolder(t.Context(), name); got != want || err != nil {
+				t.Errorf("%s: %v, %v", name, got, err)
+			}
+		}
+	}
+	if _, err := looker.HasFolder(t.Context(), "a//b"); targets.FaultOf(err) != targets.Refused {
+		t.Errorf("a name that no server takes: %v", err)
+	}
+	if s.Count("CREATE") != made {
+		t.Error("a folder was made")
+	}
+}
