@@ -32,7 +32,7 @@ func (p *pass) fetch(ctx, dctx context.Context, conn *maildrop.Conn, items []ite
 	if err != nil {
 		return err
 	}
-	for _, few := range inTurn(items, recorded) {
+	for few := range p.screened(ctx, dctx, conn, inTurn(items, recorded), &lost) {
 		if lost != nil || ctx.Err() != nil || p.nowhereToGo() {
 			break
 		}

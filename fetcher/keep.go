@@ -5,6 +5,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"popferry/fetcher/state"
+	"popferry/rules"
 )
 
 // Keep says how long a message stays on the maildrop after it was delivered
@@ -54,9 +57,37 @@ func (k Keep) age() string {
 	}
 }
 
+// of is how long m stays: as the rules said when it was routed, else k.
+func (k Keep) of(m *state.Message) Keep {
+	switch {
+	case m.Keep == nil:
+		return k
+	case *m.Keep < 0:
+		return Keep{Forever: true}
+	default:
+		return Keep{For: *m.Keep}
+	}
+}
+
+// byAge reports whether a rule said that m goes when it has an age.
+func byAge(m *state.Message) bool { return m.Keep != nil && *m.Keep > 0 }
+
+// keepFor is what the state remembers of a rule's keep.
+func keepFor(k *rules.Keep) *time.Duration {
+	switch {
+	case k == nil:
+		return nil
+	case k.Forever:
+		return new(state.Forever)
+	default:
+		return new(k.For)
+	}
+}
+
 // over reports whether a message need not stay any longer for its age, on a
 // maildrop of so many messages.
 func (k Keep) over(it item, messages int, now time.Time) bool {
+	k = k.of(it.msg)
 	return !k.Forever && it.Num <= messages-k.Newest && now.Sub(it.msg.FirstSeen) >= k.For
 }
 

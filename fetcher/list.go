@@ -29,8 +29,11 @@ func (p *pass) list(ctx context.Context, conn *maildrop.Conn, known *state.Known
 			return nil, err
 		}
 	}
+	if p.screens(conn) { // what is left of it is known after that
+		q.limits.Messages, q.limits.Bytes, q.limits.MaxSize = 0, 0, 0
+	}
 	trouble := ""
-	if p.account.Keep.For > 0 {
+	if p.account.Keep.For > 0 || p.job.Rules.Keeps() || slices.ContainsFunc(known.Messages, byAge) {
 		trouble = clockTrouble(p.clock, q.now)
 		q.noExpiry = trouble != ""
 	}

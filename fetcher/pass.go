@@ -58,6 +58,8 @@ type pass struct {
 	unsure  int            // deliveries of this session whose end is not known
 	fatal   error          // the state has failed: nothing more may be promised
 
+	folders newFolders // made by this pass
+
 	fetched atomic.Int64 // messages, for limits
 	octets  atomic.Int64
 }
@@ -207,7 +209,7 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 		return resume, lost
 	case p.unsure > len(pending), p.again > 0:
 		return resume, nil
-	case pl.rest && p.oneSession():
+	case p.rest && p.oneSession():
 		p.rest = false
 		return more, nil
 	case p.account.Consumes && p.fetched.Load() > before && !pl.rest:

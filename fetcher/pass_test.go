@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -30,6 +31,7 @@ type world struct {
 	db      string
 	spool   string // "" is a new one for each pass
 	target  *store
+	more    map[string]targets.Target // beside home
 	account *Account
 	job     *Job
 	now     time.Time
@@ -92,8 +94,10 @@ func (w *world) pass(ctx context.Context) (Report, error) {
 }
 
 func (w *world) fetcher(st *state.Store) *Fetcher {
+	all := map[string]targets.Target{"home": w.target}
+	maps.Copy(all, w.more)
 	return &Fetcher{
-		Targets: map[string]targets.Target{"home": w.target}, State: st, Now: func() time.Time { return w.now },
+		Targets: all, State: st, Now: func() time.Time { return w.now },
 		inUse: []time.Duration{time.Millisecond, time.Millisecond},
 		Spool: cmp.Or(w.spool, w.t.TempDir()),
 		Event: func(e Event) {
@@ -291,8 +295,8 @@ func TestPass_rules(t *testing.T) {
 	if len(left) != 1 || left[0].UIDL != "later" || r.Dropped != 1 || r.Skipped != 1 || r.Delivered != 2 {
 		t.Errorf("left %v, %+v", left, r)
 	}
-	retr := w.saw("RETR")
-	if w.mustPass(); w.saw("RETR") != retr+1 {
+	retr, top := w.saw("RETR"), w.saw("TOP")
+	if w.mustPass(); w.saw("TOP") != top+1 || w.saw("RETR") != retr {
 		t.Errorf("a skipped message is looked at again, and nothing else")
 	}
 }

@@ -62,6 +62,11 @@ type question struct {
 	old func(maildrop.Entry) bool
 }
 
+// expired reports whether a delivered message need not stay any longer.
+func (q *question) expired(it item) bool {
+	return q.keep.over(it, q.listing.Messages, q.now) && !(q.noExpiry && q.keep.of(it.msg).For > 0)
+}
+
 // planFor decides for every message of the listing.
 func planFor(q *question) *plan {
 	pl := &plan{q: q}
@@ -134,9 +139,9 @@ func (pl *plan) remembered(it item, shared bool) {
 	case state.StatusSafe, state.StatusDropped:
 		switch {
 		case m.Suspect, shared:
-		case !q.noExpiry && q.keep.over(it, q.listing.Messages, q.now):
+		case q.expired(it):
 			pl.expired = append(pl.expired, it)
-		case q.keep.UntilFull > 0:
+		case q.keep.of(m).UntilFull > 0:
 			pl.kept = append(pl.kept, it)
 		}
 	case state.StatusHeld:

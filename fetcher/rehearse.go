@@ -46,7 +46,7 @@ func (p *pass) rehearse(ctx context.Context) error {
 	}
 	p.count(listing, pl)
 	for _, it := range pl.expired {
-		p.emit(Event{Kind: Planned, UIDL: it.UIDL, Octets: it.Size, Reason: "delete from the maildrop, keep: " + p.account.Keep.String()})
+		p.emit(Event{Kind: Planned, UIDL: it.UIDL, Octets: it.Size, Reason: "delete from the maildrop, keep: " + p.account.Keep.of(it.msg).String()})
 	}
 	if err := p.preview(ctx, conn, pl.fetch); err != nil {
 		return err

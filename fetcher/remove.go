@@ -53,7 +53,7 @@ func (p *pass) remove(ctx, dctx context.Context, conn *maildrop.Conn, pl *plan) 
 	p.report.Left -= len(deleted)
 	p.mu.Unlock()
 	for _, it := range deleted {
-		p.emit(Event{Kind: Deleted, UIDL: it.UIDL, MessageID: it.msg.MessageID, Octets: it.Size, Reason: "keep: " + p.account.Keep.String()})
+		p.emit(Event{Kind: Deleted, UIDL: it.UIDL, MessageID: it.msg.MessageID, Octets: it.Size, Reason: "keep: " + p.account.Keep.of(it.msg).String()})
 	}
 	return nil
 }
@@ -64,7 +64,7 @@ func (p *pass) due(pl *plan) (doomed, stale []item) {
 	if pl.distrust {
 		return nil, nil
 	}
-	keep, all := p.account.Keep, pl.q.listing.Messages
+	keep := p.account.Keep
 	left := pl.q.listing.Octets
 	stay := slices.Clone(pl.kept)
 	stale = slices.Clone(pl.expired)
@@ -72,10 +72,10 @@ func (p *pass) due(pl *plan) (doomed, stale []item) {
 	for _, it := range p.safe {
 		switch {
 		case it.msg.Suspect:
-		case keep.over(it, all, pl.q.now) && !(pl.q.noExpiry && keep.For > 0):
+		case pl.q.expired(it):
 			doomed = append(doomed, it)
 			left -= it.Size
-		default:
+		case keep.of(it.msg).UntilFull > 0:
 			here[it.Num] = true
 			stay = append(stay, it)
 		}

@@ -3,6 +3,7 @@ package fetcher
 import (
 	"bytes"
 	"slices"
+	"strings"
 
 	"popferry/fetcher/state"
 	"popferry/rules"
@@ -23,6 +24,7 @@ func (p *pass) ask(h *rules.Header, size int64, b *body) rules.Decision {
 func (p *pass) route(l *letter, size int64) {
 	d := p.ask(l.header, size, l.body)
 	l.action = d.Action
+	l.msg.Keep = keepFor(d.Keep)
 	if n := len(d.Matched); n > 0 {
 		l.rule = d.Matched[n-1]
 	}
@@ -53,10 +55,24 @@ func (l *letter) addPart(del rules.Delivery, rcpt string) {
 	row := state.Delivery{
 		Message: l.msg.ID, N: len(l.parts), Target: del.Target, Folder: del.Dest.Folder, Rcpt: rcpt, Flags: del.Dest.Flags, Rule: del.Rule,
 	}
-	same := func(p part) bool { return p.Target == row.Target && p.Folder == row.Folder && p.Rcpt == row.Rcpt }
-	if !slices.ContainsFunc(l.parts, same) {
-		l.parts = append(l.parts, part{Delivery: row, dest: destOf(row), derived: del.Derived})
+	l.parts = append(l.parts, part{Delivery: row, dest: destOf(row), derived: del.Derived})
+	l.mergeParts()
+}
+
+// mergeParts leaves one of several copies for the same place. It must be done
+// before the route is on record.
+func (l *letter) mergeParts() {
+	kept := l.parts[:0]
+	for _, w := range l.parts {
+		same := func(p part) bool {
+			return p.Target == w.Target && p.Folder == w.Folder && strings.EqualFold(p.Rcpt, w.Rcpt)
+		}
+		if !slices.ContainsFunc(kept, same) {
+			w.N = len(kept)
+			kept = append(kept, w)
+		}
 	}
+	l.parts = kept
 }
 
 // destOf is where a recorded copy goes.
