@@ -103,7 +103,9 @@ func htmlText(s string) string {
 	return strings.Join(strings.Fields(html.UnescapeString(b.String())), " ")
 }
 
-func isTagStart(c byte) bool { return isAlphanumeric(c) || c == '/' || c == '!' || c == '?' }
+func isTagStart(c byte) bool {
+	return isAlphanumeric(c) && !isDigit(c) || c == '/' || c == '!' || c == '?'
+}
 
 // tagName is the name a tag begins with, with its slash.
 func tagName(s string) string {

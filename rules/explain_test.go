@@ -143,7 +143,11 @@ func TestExplain_hostile(t *testing.T) {
 	}
 }
 
-func checkLine(t *testing.T, line string) {
+func checkLine(t interface {
+	Errorf(string, ...any)
+	Helper()
+}, line string,
+) {
 	t.Helper()
 	const longest = 1000
 	if len(line) > longest || !utf8.ValidString(line) || strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {

@@ -2,11 +2,13 @@ package rules
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -64,35 +66,57 @@ func checkHeader(t *testing.T, h *Header) {
 	}
 }
 
-// everyRule has all kinds of conditions and results, with continue where that
-// lets the later ones be reached.
+// everyRule has all keys, patterns and actions, with continue where that lets the
+// later ones be reached.
 func everyRule(t testing.TB) *Set {
 	var rs []Rule
 	add := func(c Cond, then Then) {
-		rs = append(rs, Rule{Name: string(rune('a' + len(rs))), If: &c, Then: then, Continue: !then.Drop && !then.Skip})
+		rs = append(rs, Rule{Name: fmt.Sprint("r", len(rs)), If: &c, Then: then, Continue: !then.Drop && !then.Skip})
 	}
-	add(where("from", Glob, "*@*.example"), Then{Folders: []string{"F/${from_domain}"}, Flags: []string{"seen"}})
-	add(where("subject", Regex, `(\w+)\W+(\w*)`), Then{Folders: []string{"${1}/${2}", "S"}})
+	add(where("from", Glob, "*@*.example", "*.com"), Then{Folders: []string{"F/${from_domain}/${from_local}"}, Flags: []string{"seen"}})
+	add(where("subject", Regex, `(\w+)\W+(\w*)`), Then{Folders: []string{"${1}/${2}", "S"}, Keep: &Keep{For: 3 * day}})
 	add(Cond{Any: []Cond{where("list_id", Domain, "org", "com"), where("header List-Id", Exists, "yes")}}, Then{Folders: []string{"L/${list_name}/${list_id}"}})
 	add(Cond{Not: new(where("to", Contains, "jane"))}, Then{Flags: []string{"$x"}})
-	add(Cond{All: []Cond{where("cc", Exists, "yes"), where("account", Is, "isp")}}, Then{Folders: []string{"${year}/${month}/${day}"}})
+	add(Cond{All: []Cond{where("cc", Exists, "yes"), where("account", Is, "isp"), where("bcc", Exists, "no")}}, Then{Folders: []string{"${year}/${month}/${day}"}})
+	add(Cond{Any: []Cond{where("reply_to", Local, "*no*reply*"), where("sender", Domain, "com"), where("recipient", Detail, "*")}}, Then{Folders: []string{"${to_local}/${to_detail}"}, Targets: []string{"backup"}})
+	add(where("body", Regex, `(?i)unsubscribe (\w+)`), Then{Folders: []string{"B/${1}"}, Targets: []string{"home", "backup"}})
+	add(where("body", Contains, "http"), Then{To: []string{"a@x.example"}, Targets: []string{"relay"}})
+	add(Cond{Test: &Test{Key: "has_attachment"}}, Then{Folders: []string{"Attached to ${account}"}})
+	add(Cond{Test: &Test{Key: "spam"}}, Then{Flags: []string{"$Junk"}})
+	add(Cond{Test: &Test{Key: "date", Date: DateTest{">=", "2010"}}}, Then{Folders: []string{"Young"}, Keep: &Keep{Forever: true}})
+	add(Cond{All: []Cond{{Test: &Test{Key: "older_than", Age: day}}, {Not: &Cond{Test: &Test{Key: "newer_than", Age: 365 * day}}}}}, Then{Folders: []string{"Old"}})
 	add(where("header X-Drop", Is, "yes"), Then{Drop: true})
 	add(Cond{All: []Cond{sized(">", 1000), where("subject", Contains, "skip")}}, Then{Skip: true})
 	return mustCompile(t, rs...)
+}
+
+// whole makes a message of its octets.
+func whole(b []byte, size int64) *Message {
+	head, body := splitHeader(b)
+	return &Message{
+		Account: "isp", Header: ParseHeader(head), Size: size, Now: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC),
+		Body: func() []byte { return body },
+	}
 }
 
 func FuzzDecide(f *testing.F) {
 	f.Add([]byte(matchMail), int64(1))
 	f.Add([]byte(templateMail), int64(5000))
 	f.Add([]byte("Subject: skip me\r\nX-Drop: YES\r\nCc:\r\n"), int64(5000))
+	f.Add([]byte("Reply-To: noreply@x\r\nX-Spam: yes\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nhttp unsubscribe here\r\n--b\r\nContent-Type: a/b; name=c\r\n\r\n"), int64(5000))
 	set := everyRule(f)
 	f.Fuzz(func(t *testing.T, b []byte, size int64) {
-		checkDecision(t, set, &Message{Account: "isp", Header: ParseHeader(b), Size: size})
+		checkDecision(t, set, whole(b, size))
 	})
 }
 
-// checkDecision holds a decision to its promises, and Explain to Decide.
-func checkDecision(t *testing.T, set *Set, m *Message) {
+// checkDecision holds a decision to its promises, Explain to Decide, and what is
+// said of a header alone to what is said of all of the message.
+func checkDecision(t interface {
+	Errorf(string, ...any)
+	Helper()
+}, set *Set, m *Message,
+) {
 	t.Helper()
 	d := set.Decide(m)
 	var matched []string
@@ -110,17 +134,33 @@ func checkDecision(t *testing.T, set *Set, m *Message) {
 	if !cmp.Equal(d.Matched, matched) {
 		t.Errorf("matched %q, explained %q", d.Matched, matched)
 	}
-	if (d.Action == Deliver) != (len(d.Deliver) > 0) {
+	if (d.Action == Deliver) != (len(d.Deliver) > 0) || m.Body != nil && d.Action == NeedBody {
 		t.Errorf("%v with %d deliveries", d.Action, len(d.Deliver))
 	}
-	seen := map[string]bool{}
-	for _, del := range d.Deliver {
-		if seen[del.Dest.Folder] {
-			t.Errorf("two deliveries to %q", del.Dest.Folder)
+	header := *m
+	header.Body = nil
+	switch early := set.Decide(&header); {
+	case early.Action == NeedBody:
+	case !cmp.Equal(early, d):
+		t.Errorf("by the header alone %+v, with the body %+v", early, d)
+	case (early.Action == Drop || early.Action == Skip) && !set.Spares(m.Account):
+		t.Errorf("%v by the header alone, and nobody would have asked", early.Action)
+	}
+	for _, names := range [][]string{nil, {"home", "relay"}} {
+		all := d.Deliver
+		if names != nil {
+			all = d.For(names)
 		}
-		seen[del.Dest.Folder] = true
-		if f := del.Dest.Folder; f != "" {
-			checkFolder(t, f, strings.Count(f, "/")+1)
+		seen := map[string]bool{}
+		for _, del := range all {
+			place := fmt.Sprintf("%q %q %v", del.Target, del.Dest.Folder, del.Dest.Rcpt == nil)
+			if seen[place] {
+				t.Errorf("two deliveries to %s", place)
+			}
+			seen[place] = true
+			if f := del.Dest.Folder; f != "" {
+				checkFolder(t, f, strings.Count(f, "/")+1)
+			}
 		}
 	}
 }
@@ -163,7 +203,11 @@ func TestCorpus(t *testing.T) {
 		}
 		h := ParseHeader(b)
 		checkHeader(t, h)
-		checkDecision(t, set, &Message{Account: "isp", Header: h, Size: int64(len(b))})
+		m := whole(b, int64(len(b)))
+		checkDecision(t, set, m)
+		if first, again := set.Decide(m), everyRule(t).Decide(whole(b, int64(len(b)))); !cmp.Equal(first, again) {
+			t.Errorf("%s: %+v, then %+v", name, first, again)
+		}
 		if t.Failed() {
 			t.Fatal(name)
 		}

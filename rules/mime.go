@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // What is looked at of a body.
@@ -120,7 +121,7 @@ func (c *content) attachments() []string {
 // signatureTypes are parts that programs take for themselves.
 var signatureTypes = []string{"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
 
-// text is the part as readable text, of at most about room octets.
+// text is the part as readable text, of at most room octets.
 func (p *bodyPart) text(room int) string {
 	octets := p.raw
 	switch p.encoding {
@@ -129,11 +130,22 @@ func (p *bodyPart) text(room int) string {
 	case "quoted-printable":
 		octets = decodeQuoted(octets, room)
 	}
-	text := fromCharset(p.charset, octets[:min(len(octets), room)])
+	text := cutText(fromCharset(p.charset, octets[:min(len(octets), room)]), room)
 	if p.kind == "text/html" {
 		return htmlText(text)
 	}
 	return strings.ReplaceAll(text, "\r\n", "\n")
+}
+
+// cutText cuts s to at most limit octets, between two characters.
+func cutText(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit]
 }
 
 // splitHeader separates an entity at its first empty line.
