@@ -79,3 +79,78 @@ func BenchmarkDecide(b *testing.B) {
 		})
 	}
 }
+
+// manyRules are as a person or a company gathers them over the years: most of
+// them about one sender, list or recipient, some about words, a few expressions,
+// and none of them about the message at hand.
+func manyRules(n int) []Rule {
+	rs := make([]Rule, n)
+	for i := range rs {
+		var c Cond
+		switch i % 20 {
+		case 0, 1, 2, 3:
+			c = where("from", Glob, fmt.Sprintf("*@shop%d.example", i))
+		case 4, 5:
+			c = where("from", Is, fmt.Sprintf("person%d@firm.example", i), fmt.Sprintf("other%d@firm.example", i))
+		case 6, 7, 8:
+			c = where("from", Domain, fmt.Sprintf("firm%d.example", i))
+		case 9, 10, 11:
+			c = where("list_id", Is, fmt.Sprintf("list%d.example", i))
+		case 12, 13:
+			c = where("subject", Contains, fmt.Sprintf("invoice %d", i))
+		case 14:
+			c = where("subject", Glob, fmt.Sprintf("*[ticket%d]*", i))
+		case 15:
+			c = where("recipient", Detail, fmt.Sprint("box", i))
+		case 16:
+			c = where("subject", Regex, fmt.Sprintf(`(?i)\border[ -]?(no\.? )?%d(\d+)`, i))
+		case 17:
+			c = where(fmt.Sprintf("header X-Filter-%d", i%12), Is, fmt.Sprint("value", i))
+		case 18:
+			c = Cond{All: []Cond{where("from", Domain, "acme.example"), where("subject", Contains, fmt.Sprint("project", i))}}
+		default:
+			c = Cond{Any: []Cond{where("to", Glob, fmt.Sprintf("team%d@*", i)), where("cc", Glob, fmt.Sprintf("team%d@*", i))}}
+		}
+		rs[i] = Rule{Name: fmt.Sprint("r", i), If: &c, Then: Then{Folders: []string{fmt.Sprint("F", i)}}}
+	}
+	return rs
+}
+
+// BenchmarkDecide_thousand is what a thousand rules cost a message that none of
+// them takes, its header parsed anew each time.
+func BenchmarkDecide_thousand(b *testing.B) {
+	set := mustCompile(b, manyRules(1000)...)
+	mails := make([][]byte, 0, 10_000)
+	for i := range cap(mails) {
+		mails = append(mails, fmt.Appendf(nil, "X-Number: %d\r\n%s", i, benchMail()))
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		d := set.Decide(&Message{Account: "isp", Header: ParseHeader(mails[i%len(mails)]), Size: 3000})
+		if len(d.Matched) > 0 {
+			b.Fatal(d)
+		}
+		i++
+	}
+}
+
+// BenchmarkDecide_size shows that the work grows with the header as the header
+// does, up to the 256 KiB that are looked at.
+func BenchmarkDecide_size(b *testing.B) {
+	set := everyRule(b)
+	for _, size := range []int{1 << 10, 16 << 10, 128 << 10, 1 << 20} {
+		for name, line := range map[string]string{
+			"fields": "X-A: b\r\n", "folded": " more\r\n", "words": " =?utf-8?q?a?=", "false words": " =?", "addresses": " a@b.example,", "comments": " (((",
+		} {
+			head := "From: a@b.example\r\nSubject: x\r\nTo: a@c.example\r\nList-Id:"
+			mail := []byte(head + strings.Repeat(line, size/len(line)) + "\r\n\r\n")
+			b.Run(fmt.Sprintf("%s/%dK", name, size>>10), func(b *testing.B) {
+				b.SetBytes(int64(len(mail)))
+				for b.Loop() {
+					set.Decide(whole(mail, int64(len(mail))))
+				}
+			})
+		}
+	}
+}

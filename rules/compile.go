@@ -47,6 +47,7 @@ func Compile(rs []Rule) (*Set, error) {
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
 	}
+	c.set.buildIndex()
 	return c.set, nil
 }
 
@@ -231,7 +232,7 @@ var keys = map[string]bool{
 func (c *compiler) test(path string, source *Test) *test {
 	own := *source
 	own.Patterns = slices.Clone(source.Patterns)
-	t := &test{source: &own}
+	t := &test{source: &own, body: needsBody(source.Key)}
 	path += "." + source.Key
 	patterned, ok := keys[source.Key]
 	if !ok {

@@ -10,6 +10,15 @@ import (
 type Set struct {
 	rules   []rule
 	sources []source
+	index   *index // nil if the list is short
+	entries []entry
+}
+
+// entry is what the index needs of a rule, parallel to Set.rules and apart from
+// it because all entries are read for every message.
+type entry struct {
+	need uint64 // a bit for each slot the rule is looked up by; 0 if it is not
+	id   int    // in the list that was compiled
 }
 
 // rule is a compiled Rule.
@@ -38,10 +47,13 @@ func (s *Set) Only(names ...string) *Set {
 	if s == nil {
 		return nil
 	}
-	only := &Set{sources: s.sources}
-	for _, r := range s.rules {
+	only := &Set{sources: s.sources, index: s.index}
+	for i, r := range s.rules {
 		if slices.Contains(names, r.Name) {
 			only.rules = append(only.rules, r)
+			if s.index != nil {
+				only.entries = append(only.entries, s.entries[i])
+			}
 		}
 	}
 	return only
@@ -74,7 +86,13 @@ func (s *Set) walk(m *Message, see func(Step)) Decision {
 	var d draft
 	if s != nil && len(s.rules) > 0 {
 		v := view{m: m, sources: s.sources, slots: make([]value, len(s.sources)), explain: see != nil}
+		if see == nil { // who wants to know why must look at every rule
+			v.index = s.index
+		}
 		for i := range s.rules {
+			if v.index != nil && v.excluded(s.entries[i]) {
+				continue
+			}
 			r := &s.rules[i]
 			verdict := v.try(r)
 			var asked []Delivery

@@ -10,11 +10,12 @@ import (
 // taken at their leftmost place, which is never wrong, so there is no
 // backtracking into an earlier part.
 type glob struct {
-	parts []string // folded, with "?" for any rune
+	parts  []string // folded, with "?" for any rune
+	single bool     // there is a "?"
 }
 
 func compileGlob(text string) glob {
-	return glob{parts: strings.Split(fold(text), "*")}
+	return glob{parts: strings.Split(fold(text), "*"), single: strings.Contains(text, "?")}
 }
 
 // match compares the whole of s, which is folded.

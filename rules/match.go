@@ -103,14 +103,15 @@ func (v *view) any(kids []node) truth {
 // test is a compiled Test.
 type test struct {
 	source *Test
-	slot   int // of view.slots; of keys with patterns
+	body   bool // it cannot be made on a header
+	slot   int  // of view.slots; of keys with patterns
 	any    []pattern
 }
 
 // pattern is a compiled Pattern.
 type pattern struct {
 	source  *Pattern
-	folded  string // Is, Contains, Domain
+	folded  string // Is, Contains, Domain; of a Regex what every match holds
 	mailbox bool   // Domain: of an address, not of a list
 	glob    glob   // Glob, Local, Detail
 	re      *regexp.Regexp
@@ -119,12 +120,14 @@ type pattern struct {
 
 // passes evaluates one test.
 func (v *view) passes(t *test) truth {
-	c := Check{Test: t.source, Present: true}
-	if needsBody(t.source.Key) && v.m.Body == nil {
-		c.Unread = true
-		v.note(c)
+	if t.body && v.m.Body == nil {
+		v.note(Check{Test: t.source, Present: true, Unread: true})
 		return unknown
 	}
+	if t.any != nil {
+		return v.patterns(t)
+	}
+	c := Check{Test: t.source, Present: true}
 	switch t.source.Key {
 	case "size":
 		c.Size = v.m.Size
@@ -137,8 +140,6 @@ func (v *view) passes(t *test) truth {
 	case "has_attachment":
 		c.Values = v.content().attachments()
 		c.Holds = (len(c.Values) > 0) != t.source.No
-	default:
-		return v.patterns(t)
 	}
 	v.note(c)
 	return truthOf(c.Holds)
@@ -163,7 +164,9 @@ func (v *view) patterns(t *test) truth {
 			}
 		}
 	}
-	v.note(Check{Test: t.source, Present: val.present, Values: val.texts})
+	if v.explain {
+		v.note(Check{Test: t.source, Present: val.present, Values: val.texts})
+	}
 	return no
 }
 
@@ -196,6 +199,9 @@ func (v *view) matches(p *pattern, text, folded string) bool {
 		_, detail, ok := strings.Cut(localPart(folded), "+")
 		return ok && p.glob.match(detail)
 	case Regex:
+		if !strings.Contains(folded, p.folded) {
+			return false
+		}
 		if p.re.NumSubexp() == 0 {
 			return p.re.MatchString(text)
 		}

@@ -34,7 +34,7 @@ func (c *compiler) pattern(path, key string, source *Pattern) pattern {
 			err = errors.New("every text contains an empty one; {exists: yes} asks for that")
 		}
 	case Regex:
-		if p.re, err = compileRegex(source.Text); err == nil {
+		if p.re, p.folded, err = compileRegex(source.Text); err == nil {
 			c.groups = max(c.groups, p.re.NumSubexp())
 		}
 	case Domain:
@@ -60,23 +60,50 @@ func (c *compiler) pattern(path, key string, source *Pattern) pattern {
 // compileRegex refuses what would be slow on every message: RE2 is linear in
 // the text, but in the size of the program too, and (x{100}){10} is a short
 // way to write a large one.
-func compileRegex(text string) (*regexp.Regexp, error) {
+//
+// literal is text that stands, case aside, in everything the expression matches:
+// to look for it first is a hundred times as fast.
+func compileRegex(text string) (re *regexp.Regexp, literal string, err error) {
 	parsed, err := syntax.Parse(text, syntax.Perl)
 	if err != nil {
-		return nil, regexError(err)
+		return nil, "", regexError(err)
 	}
 	program, err := syntax.Compile(parsed.Simplify())
 	if err != nil {
-		return nil, regexError(err)
+		return nil, "", regexError(err)
 	}
 	if len(program.Inst) > maxProgram {
-		return nil, fmt.Errorf("the regex %q becomes a program of %d steps; %d are allowed", text, len(program.Inst), maxProgram)
+		return nil, "", fmt.Errorf("the regex %q becomes a program of %d steps; %d are allowed", text, len(program.Inst), maxProgram)
 	}
-	re, err := regexp.Compile(text)
+	re, err = regexp.Compile(text)
 	if err != nil {
-		return nil, regexError(err)
+		return nil, "", regexError(err)
 	}
-	return re, nil
+	return re, required(parsed.Simplify()), nil
+}
+
+// required returns the longest literal that each match of re holds, folded; "" if
+// none is found.
+func required(re *syntax.Regexp) string {
+	switch re.Op {
+	case syntax.OpLiteral:
+		return fold(string(re.Rune))
+	case syntax.OpCapture, syntax.OpPlus:
+		return required(re.Sub[0])
+	case syntax.OpRepeat:
+		if re.Min > 0 {
+			return required(re.Sub[0])
+		}
+	case syntax.OpConcat:
+		longest := ""
+		for _, sub := range re.Sub {
+			if s := required(sub); len(s) > len(longest) {
+				longest = s
+			}
+		}
+		return longest
+	}
+	return ""
 }
 
 // regexError drops the words that every error of package regexp begins with.

@@ -163,3 +163,58 @@ func TestDecide_needBody(t *testing.T) {
 		})
 	}
 }
+
+// TestIndex_model: with rules beside them that the index knows, rules decide as
+// they do alone.
+func TestIndex_model(t *testing.T) {
+	pool := []string{"a", "b@c.example", "a@b@c.example", "a+b@c.example", "x.c.example", "c.example.", "+", "@", "a+@x", "*", "*@c.example", "a@*", "*@b@c.example", "?@c.example", "A@*", "b"}
+	rapid.Check(t, func(t *rapid.T) {
+		var few, many []Rule
+		for i := range rapid.IntRange(1, 8).Draw(t, "rules") {
+			key := rapid.SampledFrom([]string{"from", "to", "recipient", "list_id", "subject", "account", "header X"}).Draw(t, "key")
+			kinds := []Kind{Glob, Is, Contains}
+			if addressFields[key] != nil {
+				kinds = append(kinds, Local, Detail)
+			}
+			text := rapid.SampledFrom(pool).Draw(t, "text")
+			if addressFields[key] != nil && text == "b" {
+				kinds = append(kinds, Domain)
+				text = rapid.SampledFrom([]string{"c.example", "example", "x"}).Draw(t, "domain")
+			}
+			one := where(key, rapid.SampledFrom(kinds).Draw(t, "kind"), text)
+			other := where("from", Is, rapid.SampledFrom(pool).Draw(t, "other"))
+			c := rapid.SampledFrom([]Cond{one, {Not: &one}, {Any: []Cond{one, other}}, {All: []Cond{other, one}}, {Any: []Cond{one, {Not: &other}}}}).Draw(t, "cond")
+			few = append(few, Rule{Name: fmt.Sprint("r", i), If: &c, Then: Then{Folders: []string{fmt.Sprint("F", i)}}, Continue: true})
+		}
+		many = append(many, few...)
+		for i := range 2 * indexFrom {
+			many = append(many, Rule{Name: fmt.Sprint("x", i), If: new(where("from", Is, fmt.Sprint("nobody", i)))})
+		}
+		var b strings.Builder
+		for _, name := range []string{"From", "To", "Delivered-To", "List-Id", "Subject", "X"} {
+			if rapid.Bool().Draw(t, name) {
+				b.WriteString(name + ": " + strings.Join(rapid.SliceOfN(rapid.SampledFrom(pool), 0, 3).Draw(t, "values"), ", ") + "\r\n")
+			}
+		}
+		m := message(b.String())
+		alone, err := Compile(few)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, err := Compile(many)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if alone.index != nil || set.index == nil {
+			t.Fatal("the wrong one has an index")
+		}
+		checkDecision(t, set, m)
+		if diff := cmp.Diff(alone.Decide(m), set.Decide(m)); diff != "" {
+			t.Errorf("%s\n-alone +indexed:\n%s", b.String(), diff)
+		}
+		some := set.Only("r0", "r2", "x3")
+		if diff := cmp.Diff(alone.Only("r0", "r2").Decide(m), some.Decide(m)); diff != "" {
+			t.Errorf("only some: %s", diff)
+		}
+	})
+}

@@ -19,7 +19,7 @@ func (n *node) headerTells(want bool) bool {
 	tells := func(kid node) bool { return kid.headerTells(want) }
 	switch {
 	case n.op == opTest:
-		return !needsBody(n.test.source.Key)
+		return !n.test.body
 	case n.op == opNot:
 		return n.kids[0].headerTells(!want)
 	case (n.op == opAll) == want: // all of them must

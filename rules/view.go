@@ -20,6 +20,10 @@ type view struct {
 	date     *time.Time
 	captures []string
 
+	index  *index // nil: all rules are tried
+	looked uint64 // slots that were looked up in it
+	found  []bool // by id: rules in the index that may match
+
 	explain bool    // somebody wants an explanation
 	checks  []Check // then, of the current rule
 	negated bool    // under an odd number of nots
