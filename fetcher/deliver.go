@@ -96,7 +96,7 @@ func (s *sink) shut(box string, err error) {
 
 // deliver hands one message to all its targets and records each outcome.
 func (p *pass) deliver(ctx context.Context, l *letter) {
-	p.limitFolders(ctx, l)
+	p.settleFolders(ctx, l)
 	var errs []error
 	for i := range l.parts {
 		part := &l.parts[i]

@@ -16,6 +16,7 @@
 //	state opened, locked, writable       before any login
 //	UIDL read, rows of new messages      Listed committed
 //	uncertain deliveries resolved        Delivered or Failed committed
+//	headers, where rules may spare RETR  Dropped committed
 //	for every message
 //	    attempt counted                  Fetching committed, then RETR
 //	    body whole, route decided

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -346,6 +347,42 @@ func TestDovecot_foldersAndFlags(t *testing.T) {
 			}
 			if sub := r.server.Subscribed("dst"); !slices.Contains(sub, folders[list]) {
 				t.Errorf("subscribed: %q", sub)
+			}
+		})
+	}
+}
+
+// What a sender writes never leads out of the folder that a rule gives it, however
+// the server names its folders.
+func TestDovecot_hostileNames(t *testing.T) {
+	names := []string{
+		"../x", "/etc", "a//b", "a.b", "..", "~root", "&", "&AAA-", "inbox", "INBOX/x", "%*", "a\\\\b", "\u202egpj", "tab\there",
+		"trailing. ", ".", strings.Repeat("n", 300), strings.Repeat("ü", 200), "日本", "\"q\"", "{3}", "a\x00b",
+	}
+	for _, option := range []dovecot.Option{"", dovecot.DotSeparator, dovecot.Courier} {
+		t.Run(string(option), func(t *testing.T) {
+			r := newRig(t, option)
+			all := &rules.Cond{Test: &rules.Test{Key: "subject", Patterns: []rules.Pattern{{Kind: rules.Regex, Text: "(?s)^(.*)$"}}}}
+			set, err := rules.Compile([]rules.Rule{{Name: "r", If: all, Then: rules.Then{Folders: []string{"Lists/${1}"}}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.job.Rules = set
+			var messages [][]byte
+			for i, name := range names {
+				messages = append(messages, fmt.Appendf(nil, "Message-ID: <%d@x>\r\nSubject: %s\r\n\r\n%d\r\n", i, name, i))
+			}
+			r.server.Put("src", "INBOX", messages...)
+			if report := r.pass(); report.Delivered != len(names) || report.Failed != 0 {
+				t.Errorf("%+v", report)
+			}
+			folders := slices.DeleteFunc(r.server.Folders("dst"), func(f string) bool { return strings.HasSuffix(f, "Lists") })
+			r.same(r.stored(folders...), count(messages))
+			for _, f := range folders {
+				n := len(r.server.Messages("dst", f))
+				if root := strings.TrimPrefix(f, "INBOX."); n > 0 && !strings.HasPrefix(root, "Lists/") && !strings.HasPrefix(root, "Lists.") {
+					t.Errorf("%d in %q", n, f)
+				}
 			}
 		})
 	}

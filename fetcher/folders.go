@@ -3,6 +3,8 @@ package fetcher
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 
 	"popferry/targets"
@@ -21,13 +23,60 @@ type newFolders struct {
 	made  int
 }
 
-// limitFolders sends copies to the target's own folder whose folders are named
-// by the mail itself, are not there, and would be too many. It must be done
-// before the route is on record.
-func (p *pass) limitFolders(ctx context.Context, l *letter) {
-	if l.routed {
+// settleFolders fixes where the copies of a message go, as far as only the
+// targets can tell. It must be done before the route is on record.
+func (p *pass) settleFolders(ctx context.Context, l *letter) {
+	if !l.routed {
+		p.limitFolders(ctx, l)
+		p.mergeBoxes(ctx, l)
+	}
+}
+
+// mergeBoxes leaves one of several copies whose folders a target calls by one
+// name: its own folder and INBOX, or names that differ where it has no other
+// characters.
+func (p *pass) mergeBoxes(ctx context.Context, l *letter) {
+	if len(l.parts) < 2 {
 		return
 	}
+	var kept []part
+	first := make(map[place]int) // index in kept
+	for _, w := range l.parts {
+		box, ok := p.boxOf(ctx, w)
+		if i, there := first[box]; ok && there {
+			for _, flag := range w.Flags {
+				if !slices.ContainsFunc(kept[i].Flags, func(have string) bool { return strings.EqualFold(have, flag) }) {
+					kept[i].Flags = append(slices.Clip(kept[i].Flags), flag)
+				}
+			}
+			kept[i].dest.Flags = kept[i].Flags
+			continue
+		}
+		if ok {
+			first[box] = len(kept)
+		}
+		w.N = len(kept)
+		kept = append(kept, w)
+	}
+	l.parts = kept
+}
+
+// boxOf is the folder in which a copy will lie; not ok if nobody can say.
+func (p *pass) boxOf(ctx context.Context, w part) (box place, ok bool) {
+	s := p.sinks[w.Target]
+	if s == nil || s.finder == nil || s.downErr() != nil {
+		return place{}, false
+	}
+	m, err := s.finder.Mark(ctx, w.Folder)
+	if err != nil && w.Folder != "" && targets.FaultOf(err) == targets.Refused {
+		m, err = s.finder.Mark(ctx, "") // as mark does
+	}
+	return place{w.Target, m.Folder}, err == nil
+}
+
+// limitFolders sends copies to the target's own folder whose folders are named
+// by the mail itself, are not there, and would be too many.
+func (p *pass) limitFolders(ctx context.Context, l *letter) {
 	changed := false
 	for i := range l.parts {
 		part := &l.parts[i]

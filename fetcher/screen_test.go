@@ -359,3 +359,26 @@ func TestFolders_limit(t *testing.T) {
 		}
 	}
 }
+
+// TestFolders_oneBox makes one copy where two names mean one folder.
+func TestFolders_oneBox(t *testing.T) {
+	w := newWorld(t).start()
+	w.target.refuses = map[string]bool{"No": true}
+	w.obey(
+		rules.Rule{Name: "inbox", If: subject("own"), Then: rules.Then{Folders: []string{"INBOX"}, Flags: []string{"seen"}}, Continue: true},
+		rules.Rule{Name: "own", If: subject("own"), Then: rules.Then{Flags: []string{"Seen", "flagged"}}},
+		rules.Rule{Name: "refused", If: subject("refused"), Then: rules.Then{Folders: []string{"No", "INBOX"}}},
+	)
+	w.account.Keep = Keep{}
+	w.add("a", mail("own", "x"))
+	w.add("b", mail("refused", "x"))
+	if r := w.mustPass(); r.Delivered != 2 || r.Failed != 0 || w.left() != 0 {
+		t.Errorf("%+v", r)
+	}
+	w.exactlyOnce()
+	for _, c := range w.target.folders["INBOX"] {
+		if strings.Contains(string(c.raw), "own") && !slices.Equal(c.flags, []string{"seen", "flagged"}) {
+			t.Errorf("flags %q", c.flags)
+		}
+	}
+}
