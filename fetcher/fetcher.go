@@ -162,7 +162,7 @@ type Report struct {
 
 	OnServer      int   // messages on the maildrop when the pass began
 	OnServerBytes int64 // by LIST
-	New           int   // messages fetched
+	New           int   // messages fetched, or dropped for their headers
 	Bytes         int64 // octets fetched
 	Delivered     int   // messages that all their targets now have
 	Duplicate     int   // of these, already there before

@@ -122,6 +122,7 @@ func (p *pass) turnAway(ctx context.Context, it item, head []byte) bool {
 		return true // the pass is over
 	}
 	p.mu.Lock()
+	p.report.New++
 	p.report.Dropped++
 	p.safe = append(p.safe, it)
 	p.mu.Unlock()
