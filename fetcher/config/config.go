@@ -97,14 +97,16 @@ func Load(path string, env func(string) (string, bool)) (*Config, error) {
 	return Parse(path, data, env)
 }
 
-// read reads a file, and one octet more than it may have at most.
-func read(path string) ([]byte, error) {
+func read(path string) ([]byte, error) { return readUpTo(path, maxFile) }
+
+// readUpTo reads a file, and one octet more than it may have at most.
+func readUpTo(path string, most int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxFile+1))
+	return io.ReadAll(io.LimitReader(f, most+1))
 }
 
 // reason is what a file operation says, without the path.
