@@ -135,9 +135,14 @@ func (m *memory) configured(name string) (*fetcher.Account, error) {
 	if a := m.config.Accounts[name]; a != nil {
 		return a, nil
 	}
-	return nil, &usageError{
+	return nil, noAccount(m.config, name)
+}
+
+// noAccount is the name of an account that the configuration does not have.
+func noAccount(c *config.Config, name string) error {
+	return &usageError{
 		text: fmt.Sprintf("there is no account %q", endpoint.Printable(name, 60)),
-		hint: "Accounts in " + m.config.File + ": " + strings.Join(sorted(m.config.Accounts), ", "),
+		hint: "Accounts in " + c.File + ": " + strings.Join(sorted(c.Accounts), ", "),
 	}
 }
 
