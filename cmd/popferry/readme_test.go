@@ -48,6 +48,9 @@ func TestReadme_yaml(t *testing.T) {
 		t.Fatalf("%d yaml blocks", len(all))
 	}
 	for i, text := range all {
+		if strings.HasPrefix(text, "tests:") {
+			continue // TestReadme_console runs them
+		}
 		if i > 0 {
 			text = all[0] + text
 		}
@@ -70,9 +73,17 @@ func TestReadme_yaml(t *testing.T) {
 // Every command in the README ends with 0: the demo as it is, the others with
 // a configuration for servers in this process.
 func TestReadme_console(t *testing.T) {
+	text := readme(t)
 	d := startDemo(t, nil)
+	t.Chdir(t.TempDir())
+	for name, content := range readmeFiles(t, text) {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	printed := map[string]string{} // by command
 	commands := 0
-	for _, block := range blocks(readme(t), "console") {
+	for _, block := range blocks(text, "console") {
 		for line := range strings.Lines(block) {
 			args, ok := strings.CutPrefix(strings.TrimSpace(line), "$ go run ./cmd/popferry ")
 			if !ok {
@@ -86,11 +97,38 @@ func TestReadme_console(t *testing.T) {
 			if code := run(t.Context(), strings.Fields(args), nil, &out, &errs, anything); code != 0 {
 				t.Errorf("popferry %s: exit code %d\n%s%s", args, code, out.String(), errs.String())
 			}
+			printed[strings.TrimSuffix(args, " --config "+d.path)] = out.String()
 		}
 	}
 	if commands < 5 {
 		t.Errorf("only %d commands", commands)
 	}
+	if got, want := printed["rules explain invoice.eml"], blocks(text, "text"); len(want) != 1 || got != want[0] {
+		t.Errorf("the README explains\n%s\nand it is\n%s", want, got)
+	}
+	if got := printed["rules test rules-test.yaml"]; strings.Count(got, "ok    ") != 3 {
+		t.Errorf("the README's tests give\n%s", got)
+	}
+	if got := printed["rules convert dovecot.sieve"]; !slices.ContainsFunc(blocks(text, "yaml"), func(b string) bool { return strings.HasSuffix(got, b) }) {
+		t.Errorf("the README's script becomes\n%s", got)
+	}
+}
+
+// readmeFiles are the files that commands of the README name.
+func readmeFiles(t *testing.T, text string) map[string]string {
+	files := map[string]string{"invoice.eml": "From: Acme <invoice@acme.example>\nTo: jane@isp.example\nSubject: Rechnung 4711\n\nhello\n"}
+	for _, block := range blocks(text, "yaml") {
+		if strings.HasPrefix(block, "tests:") {
+			files["rules-test.yaml"] = block
+		}
+	}
+	if script := blocks(text, "sieve"); len(script) == 1 {
+		files["dovecot.sieve"] = script[0]
+	}
+	if len(files) != 3 {
+		t.Fatal("the README has no tests or no script")
+	}
+	return files
 }
 
 // The table has the codes that there are.
