@@ -123,6 +123,16 @@ func TestDovecot_octets(t *testing.T) {
 				}
 				n++
 			}
+			n = 0
+			for in := range c.TopLines(t.Context(), slices.Values(l.Entries), 1<<20) {
+				if in.Err != nil {
+					t.Fatal(in.Err)
+				}
+				if got, err := io.ReadAll(in.Body); err != nil || !bytes.Equal(got, raws[n]) {
+					t.Errorf("all lines of %d: %d octets, want %d, %v", in.Num, len(got), len(raws[n]), err)
+				}
+				n++
+			}
 			if err := c.Quit(t.Context()); err != nil {
 				t.Error(err)
 			}

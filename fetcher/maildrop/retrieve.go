@@ -63,7 +63,17 @@ func (c *Conn) Top(ctx context.Context, want iter.Seq[Entry]) iter.Seq[Incoming]
 	})
 }
 
-// fetch is one run of Retrieve or Top.
+// TopLines fetches headers and as many lines of the bodies. It is for looking: to
+// many servers RETR means that the message was taken, and is to be marked as read
+// or never shown again, and TOP does not.
+func (c *Conn) TopLines(ctx context.Context, want iter.Seq[Entry], lines int) iter.Seq[Incoming] {
+	return c.fetch(ctx, want, fetch{
+		verb: "TOP", arg: " " + strconv.Itoa(lines),
+		cost: func(e Entry) int64 { return e.Size },
+	})
+}
+
+// fetch is one run of Retrieve, Top or TopLines.
 type fetch struct {
 	verb, arg string
 	show      int64 // octets of a body to give out; 0 is all

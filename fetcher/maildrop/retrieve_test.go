@@ -245,6 +245,30 @@ func TestTop_capped(t *testing.T) {
 	}
 }
 
+func TestTopLines(t *testing.T) {
+	s := start(t, func(s *maildroptest.Server) { s.Consumes = true })
+	header := strings.Repeat("X: y\r\n", 100_000) // more than Top gives out
+	s.Add(testUser, "1", []byte(header+"\r\none\r\n.two\r\nthree\r\n"))
+	s.Add(testUser, "2", []byte("A: b\r\n\r\nbody\r\n"))
+	c := dial(t, s)
+	for lines, want := range map[int][]string{0: {"", ""}, 2: {"one\r\n.two\r\n", "body\r\n"}, 500: {"one\r\n.two\r\nthree\r\n", "body\r\n"}} {
+		n := 0
+		for in := range c.TopLines(t.Context(), slices.Values(listAll(t, c).Entries), lines) {
+			b, err := io.ReadAll(in.Body)
+			if _, body, _ := strings.Cut(string(b), "\r\n\r\n"); in.Err != nil || err != nil || body != want[n] {
+				t.Errorf("%d lines of message %d: %q, %v, %v", lines, n+1, body, in.Err, err)
+			}
+			n++
+		}
+		if n != len(want) {
+			t.Errorf("%d messages", n)
+		}
+	}
+	if got := len(listAll(t, c).Entries); got != 2 {
+		t.Errorf("%d messages are left", got)
+	}
+}
+
 func TestAllowLF(t *testing.T) {
 	lines := map[string]string{
 		"GREETING": "+OK hi\n", "CAPA": "-ERR what\n", "USER " + testUser: "+OK\n", "PASS " + testPassword: "+OK\n",
