@@ -2,8 +2,10 @@ package fetcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 
 	"popferry/fetcher/maildrop"
@@ -57,11 +59,15 @@ func (e *NoMessageError) Error() string {
 	return fmt.Sprintf("there is no message %d: the maildrop has %d", e.Num, e.Have)
 }
 
+// ErrNoTOP says that a message cannot be looked at without taking it.
+var ErrNoTOP = errors.New("the server has no TOP, so popferry cannot look at a message without fetching it")
+
 // Peek reads message num of a's maildrop, as LIST counts them, and hands it to
-// ask: first its header, by TOP; and if ask returns true, once more with its
-// body. Nothing is changed anywhere. The error is a *NoMessageError if there is
-// no such message.
-func (f *Fetcher) Peek(ctx context.Context, a *Account, num int, ask func(m *rules.Message, e maildrop.Entry) (more bool)) error {
+// ask: first its header, and if ask returns true, once more with its body. It
+// uses TOP for both, because some servers show a message never again that was
+// read by RETR, so nothing is changed anywhere. The error is a *NoMessageError if
+// there is no such message, and ErrNoTOP without that command.
+func (f *Fetcher) Peek(ctx context.Context, a *Account, num int, ask func(*rules.Message) (more bool)) error {
 	conn, err := maildrop.Dial(ctx, &a.Maildrop, f.logger())
 	if err != nil {
 		return err
@@ -72,51 +78,41 @@ func (f *Fetcher) Peek(ctx context.Context, a *Account, num int, ask func(m *rul
 		return err
 	}
 	i := slices.IndexFunc(listing.Entries, func(e maildrop.Entry) bool { return e.Num == num })
-	if i < 0 {
+	switch {
+	case i < 0:
 		return &NoMessageError{num, listing.Messages}
+	case !conn.Caps().TOP:
+		return ErrNoTOP
 	}
-	e := listing.Entries[i]
-	asked, more := false, true
-	if conn.Caps().TOP {
-		for inc := range conn.Top(ctx, slices.Values([]maildrop.Entry{e})) {
-			m, err := f.specimen(inc, a)
-			if err != nil {
-				return err
-			}
-			m.Body, m.Size = nil, e.Size
-			more, asked = ask(m, e), true
+	m, err := f.specimen(ctx, conn.Top(ctx, slices.Values(listing.Entries[i:i+1])), a)
+	if err != nil {
+		return err
+	}
+	m.Body = nil
+	if ask(m) {
+		const lines = bodyMax / len("\r\n") // so that no octet that rules look at is behind them
+		if m, err = f.specimen(ctx, conn.TopLines(ctx, slices.Values(listing.Entries[i:i+1]), lines), a); err != nil {
+			return err
 		}
-	}
-	if more {
-		for inc := range conn.Retrieve(ctx, slices.Values([]maildrop.Entry{e})) {
-			m, err := f.specimen(inc, a)
-			if err != nil {
-				return err
-			}
-			ask(m, e)
-			asked = true
-		}
-	}
-	if !asked {
-		return &maildrop.Error{Kind: maildrop.Lost, Op: "RETR", Err: cmpErr(ctx.Err(), io.ErrUnexpectedEOF)}
+		ask(m)
 	}
 	return conn.Quit(ctx)
 }
 
-// specimen is as much of a message as rules look at.
-func (f *Fetcher) specimen(inc maildrop.Incoming, a *Account) (*rules.Message, error) {
-	if inc.Err != nil {
-		return nil, inc.Err
+// specimen is as much of the one message that comes as rules look at. Its size is
+// what LIST says.
+func (f *Fetcher) specimen(ctx context.Context, incoming iter.Seq[maildrop.Incoming], a *Account) (*rules.Message, error) {
+	for inc := range incoming {
+		if inc.Err != nil {
+			return nil, inc.Err
+		}
+		octets, err := io.ReadAll(io.LimitReader(inc.Body, headerMax+bodyMax))
+		if err != nil {
+			return nil, err
+		}
+		m := rules.ReadMessage(octets)
+		m.Account, m.Now, m.Size = a.Name, f.now(), inc.Size
+		return m, nil
 	}
-	octets, err := io.ReadAll(io.LimitReader(inc.Body, headerMax+bodyMax))
-	if err != nil {
-		return nil, err
-	}
-	rest, err := io.Copy(io.Discard, inc.Body)
-	if err != nil {
-		return nil, err
-	}
-	m := rules.ReadMessage(octets)
-	m.Account, m.Now, m.Size = a.Name, f.now(), int64(len(octets))+rest
-	return m, nil
+	return nil, &maildrop.Error{Kind: maildrop.Lost, Op: "TOP", Err: cmpErr(ctx.Err(), io.ErrUnexpectedEOF)}
 }

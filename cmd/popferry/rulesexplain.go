@@ -11,7 +11,6 @@ import (
 
 	"popferry/fetcher"
 	"popferry/fetcher/config"
-	"popferry/fetcher/maildrop"
 	"popferry/rules"
 	"popferry/targets/endpoint"
 )
@@ -19,7 +18,8 @@ import (
 const rulesExplainLong = `Every rule in order, why it matches a message or does not, and where the message
 goes. The message is in a FILE (.eml, an mbox with FILE#N for its N-th message, or
 - for standard input), or it is number N on the maildrop of an ACCOUNT: then its
-header is read, and the rest only if a rule asks for it. Nothing is changed.`
+header is read, and the rest only if a rule asks for it, both by TOP, which servers
+do not take for fetching. Nothing is changed.`
 
 func (a *app) rulesExplainCommand() *cobra.Command {
 	var from origin
@@ -97,13 +97,21 @@ func (x *explanation) file(ref string, c *config.Config) error {
 // live explains message n on the maildrop.
 func (x *explanation) live(ctx context.Context, n int) error {
 	f := &fetcher.Fetcher{Log: x.log}
-	err := f.Peek(ctx, x.account, n, func(m *rules.Message, _ maildrop.Entry) bool {
+	err := f.Peek(ctx, x.account, n, func(m *rules.Message) bool {
 		if m.Body == nil && x.job.Rules.Decide(m).Action == rules.NeedBody {
 			return true
 		}
 		x.explain(m)
 		return false
 	})
+	if errors.Is(err, fetcher.ErrNoTOP) {
+		a := x.account
+		x.report(&problem{
+			exit: exitUnreachable, code: "no-top", head: a.Maildrop.Addr() + ": " + err.Error(),
+			lines: hint("Save the message from a mail program and explain the file: popferry rules explain FILE --account " + a.Name),
+		})
+		return exit{code: exitUnreachable, reason: "the message cannot be read"}
+	}
 	if none, ok := errors.AsType[*fetcher.NoMessageError](err); ok {
 		return usagef("%s", none)
 	}
