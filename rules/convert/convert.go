@@ -27,7 +27,8 @@
 //
 // Flags are those of RFC 5232's internal variable: a flag that is added under a
 // condition goes with later deliveries under that condition, by a rule of its
-// own for the same folder; the flags of one folder are united.
+// own for the same folder. Where a script files a message twice into one folder,
+// the flags are united; some servers take those of the last time.
 //
 // keep means the folder INBOX, as RFC 5228 §4.3 has it. Comparisons ignore case
 // beyond ASCII too, subject means the first Subject, and recipient, which looks
