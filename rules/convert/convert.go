@@ -330,7 +330,7 @@ func (b *builder) unique(e *entry) string {
 	case len(e.redirect) > 0:
 		name = "redirect"
 	case len(e.folders) > 0:
-		name = slug(e.folders[0])
+		name = slug(strings.TrimPrefix(e.folders[0], inbox+"/"))
 	default:
 		name = slug(e.flags[0])
 	}
