@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"slices"
@@ -19,6 +20,14 @@ func (p *pass) list(ctx context.Context, conn *maildrop.Conn, known *state.Known
 	}
 	if err != nil {
 		return nil, err
+	}
+	if p.quiet(known.Account) {
+		if bytes.Equal(known.Account.ListHash, p.hashOf(listing)) {
+			return p.unchanged(listing, known), nil
+		}
+		if known, err = p.f.State.Known(ctx, p.source); err != nil {
+			return nil, err
+		}
 	}
 	q := &question{
 		listing: listing, known: known.Messages, uncertain: pending, tried: p.tried,

@@ -45,6 +45,7 @@ type pass struct {
 	missing bool          // something remembered is not in the listing
 	exact   int           // messages in a row that were as large as LIST said
 	clock   time.Time     // the latest time that was known when the pass began
+	gone    int           // messages that were deleted
 	rest    bool          // a limit left messages unfetched
 
 	heldBefore, skippedBefore int // of the report, from the last listing
@@ -217,7 +218,7 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 			return more, nil // it may have more to show
 		}
 	}
-	return finished, nil
+	return finished, p.calm(dctx, pl)
 }
 
 // inUsePauses are how long a pass waits for a maildrop that somebody else reads
@@ -250,12 +251,15 @@ func (p *pass) dial(ctx context.Context) (*maildrop.Conn, error) {
 // remember loads what is known of the account and resolves what earlier
 // sessions left open. pending are the messages for which that failed.
 func (p *pass) remember(ctx context.Context) (known *state.Known, pending map[int64]bool, err error) {
-	known, err = p.f.State.Known(ctx, p.source)
-	if err != nil || known.Account.ID == 0 {
-		return known, nil, err
+	account, err := p.f.State.Account(ctx, p.source)
+	if err != nil || account.ID == 0 {
+		return &state.Known{Account: account}, nil, err
 	}
-	resolved, pending, err := p.recover(ctx, known.Account.ID)
-	if err == nil && resolved {
+	resolved, pending, err := p.recover(ctx, account.ID)
+	if err == nil && !resolved && len(pending) == 0 && p.quiet(account) {
+		return &state.Known{Account: account}, nil, nil // list loads the messages if need be
+	}
+	if err == nil {
 		known, err = p.f.State.Known(ctx, p.source)
 	}
 	return known, pending, err

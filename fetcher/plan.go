@@ -23,7 +23,8 @@ const (
 // plan says what one session does with every message of a listing. Making it
 // has no effects and does no I/O.
 type plan struct {
-	q *question
+	q    *question
+	calm bool // the listing is the one after which nothing was left to do
 
 	fresh   []item  // never seen before: rows to write
 	fetch   []item  // to download, in the listing's order

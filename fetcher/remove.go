@@ -48,6 +48,7 @@ func (p *pass) remove(ctx, dctx context.Context, conn *maildrop.Conn, pl *plan) 
 	if err := p.put(context.WithoutCancel(dctx), state.Gone{Messages: ids(deleted), At: p.f.now()}); err != nil {
 		return err
 	}
+	p.gone += len(deleted)
 	p.mu.Lock()
 	p.report.Deleted += len(deleted)
 	p.report.Left -= len(deleted)

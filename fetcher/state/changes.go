@@ -225,6 +225,18 @@ func (p PassDone) apply(t *tx) error {
 		p.At, p.Success, p.At, p.FirstPass, p.Account)
 }
 
+// Quiet records that nothing is to be done for an account before Until, as long
+// as its listing has this hash. The next Listed without one ends it.
+type Quiet struct {
+	Account int64
+	Hash    []byte
+	Until   time.Time
+}
+
+func (q Quiet) apply(t *tx) error {
+	return t.must(1, "quiet", `UPDATE account SET list_hash = ?, quiet_until = ? WHERE id = ?`, q.Hash, q.Until, q.Account)
+}
+
 // Clock moves the high-water clock towards Now: never back, and at most 40 days
 // at once, so that one wrong clock does not make everything old enough to be
 // deleted.

@@ -44,12 +44,12 @@ func (s *Store) read(ctx context.Context, sql string, args []any, each func(row)
 	return s.with(ctx, func(c *conn) error { return c.query(ctx, sql, args, each) })
 }
 
-const accountColumns = `id, source, name, first_pass_done, list_hash, list_count, last_pass, last_success, exact`
+const accountColumns = `id, source, name, first_pass_done, list_hash, list_count, last_pass, last_success, exact, quiet_until`
 
 func scanAccount(r row) Account {
 	return Account{
 		ID: r.int64(0), Source: r.text(1), Name: r.text(2), FirstPassDone: r.bool(3),
-		ListHash: r.bytes(4), ListCount: r.int(5), LastPass: r.time(6), LastSuccess: r.time(7), Exact: r.int(8),
+		ListHash: r.bytes(4), ListCount: r.int(5), LastPass: r.time(6), LastSuccess: r.time(7), Exact: r.int(8), QuietUntil: r.time(9),
 	}
 }
 
@@ -79,12 +79,20 @@ func scanContent(r row, i int) *Content {
 	return c
 }
 
+// Account returns the row of the account with this source; its ID is 0 if there
+// is none.
+func (s *Store) Account(ctx context.Context, source string) (Account, error) {
+	a := Account{Source: source}
+	err := s.read(ctx, `SELECT `+accountColumns+` FROM account WHERE source = ?`, []any{source},
+		func(r row) error { a = scanAccount(r); return nil })
+	return a, err
+}
+
 // Known returns everything remembered of the account with this source. It is
 // made for large maildrops: about 200 octets a message.
 func (s *Store) Known(ctx context.Context, source string) (*Known, error) {
-	k := &Known{Account: Account{Source: source}}
-	err := s.read(ctx, `SELECT `+accountColumns+` FROM account WHERE source = ?`, []any{source},
-		func(r row) error { k.Account = scanAccount(r); return nil })
+	account, err := s.Account(ctx, source)
+	k := &Known{Account: account}
 	if err != nil || k.Account.ID == 0 {
 		return k, err
 	}
@@ -248,8 +256,8 @@ func (s *Store) Accounts(ctx context.Context) ([]AccountSummary, error) {
 		coalesce(min(first_seen), 0)
 		FROM account a LEFT JOIN message m ON m.account = a.id GROUP BY a.id ORDER BY a.name, a.id`, nil, func(r row) error {
 		out = append(out, AccountSummary{
-			Account: scanAccount(r), Known: r.int(9), OnServer: r.int(10), Waiting: r.int(11), OldestWaiting: r.time(12),
-			Undelivered: r.int(13), Held: r.int(14), FirstSeen: r.time(15),
+			Account: scanAccount(r), Known: r.int(10), OnServer: r.int(11), Waiting: r.int(12), OldestWaiting: r.time(13),
+			Undelivered: r.int(14), Held: r.int(15), FirstSeen: r.time(16),
 		})
 		return nil
 	})

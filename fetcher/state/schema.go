@@ -91,6 +91,9 @@ CREATE INDEX delivery_uid ON delivery (target, box, uidvalidity, uid) WHERE uid 
 `, `
 -- Milliseconds to stay on the maildrop, negative for ever; NULL: as the account says.
 ALTER TABLE message ADD COLUMN keep_for INTEGER;
+`, `
+-- While the listing is the one of list_hash, nothing is to be done before this.
+ALTER TABLE account ADD COLUMN quiet_until INTEGER NOT NULL DEFAULT 0;
 `}
 
 // migrate brings the tables to today's version, one transaction a step.

@@ -7,9 +7,10 @@ type Account struct {
 	ID            int64  // 0 until it was listed once
 	Source        string // "host:port/user"; the name in the configuration may change
 	Name          string
-	FirstPassDone bool   // a whole pass has succeeded since the row was made
-	ListHash      []byte // of the last listing
-	ListCount     int    // entries of the last listing
+	FirstPassDone bool      // a whole pass has succeeded since the row was made
+	ListHash      []byte    // of the last listing, if Quiet was recorded for it
+	ListCount     int       // entries of the last listing
+	QuietUntil    time.Time // while the listing has ListHash, nothing is to be done before
 	LastPass      time.Time
 	LastSuccess   time.Time
 	Exact         int // messages in a row that were as large as LIST said
