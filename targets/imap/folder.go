@@ -3,13 +3,11 @@ package imap
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
 	"unicode"
-	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/emersion/go-imap/v2"
@@ -134,38 +132,7 @@ func wireName(name string, rev2 bool) string {
 	if rev2 {
 		return quote(strings.ReplaceAll(name, "&", "&-"))
 	}
-	return quote(utf7(name))
-}
-
-var base64UTF7 = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").WithPadding(base64.NoPadding)
-
-func utf7(s string) string {
-	var b strings.Builder
-	var wide []uint16
-	flush := func() {
-		if len(wide) == 0 {
-			return
-		}
-		octets := make([]byte, 0, 2*len(wide))
-		for _, u := range wide {
-			octets = append(octets, byte(u>>8), byte(u))
-		}
-		b.WriteString("&" + base64UTF7.EncodeToString(octets) + "-")
-		wide = wide[:0]
-	}
-	for _, r := range s {
-		if r < ' ' || r > '~' {
-			wide = utf16.AppendRune(wide, r)
-			continue
-		}
-		flush()
-		b.WriteRune(r)
-		if r == '&' {
-			b.WriteByte('-')
-		}
-	}
-	flush()
-	return b.String()
+	return quote(targets.UTF7(name))
 }
 
 // folder is one folder of the account.

@@ -19,30 +19,17 @@ const (
 	DateNow                        // now
 )
 
-// internalDate returns what m shall be dated. Servers wrap dates outside what
-// they can store (Dovecot makes 2105 of 1969), so those are clamped.
+// internalDate returns what m shall be dated.
 func (p DatePolicy) internalDate(m *targets.Message, now time.Time) time.Time {
-	first, second := m.Received, m.Date
-	if p == DateHeader {
-		first, second = second, first
-	}
-	t := first
-	if t.IsZero() {
-		t = second
-	}
-	if t.IsZero() || p == DateNow {
+	switch p {
+	case DateNow:
 		return now
+	case DateHeader:
+		return targets.Dated(now, m.Date, m.Received)
+	default:
+		return targets.Dated(now, m.Received, m.Date)
 	}
-	if t.Before(earliest) {
-		return earliest
-	}
-	if latest := now.Add(24 * time.Hour); t.After(latest) {
-		return latest
-	}
-	return t
 }
-
-var earliest = time.Date(1970, 1, 2, 0, 0, 0, 0, time.UTC)
 
 // dateTime is RFC 3501's date-time: the day is two characters wide.
 const dateTime = `"_2-Jan-2006 15:04:05 -0700"`
