@@ -27,7 +27,7 @@ func (c *check) live(ctx context.Context, names []string) {
 	for _, name := range sorted(c.config.Targets) {
 		if want(name) && ctx.Err() == nil {
 			t := c.config.Targets[name]
-			c.found(subject{"target", name, t.Server.Addr()}, c.target(ctx, t)...)
+			c.found(subject{"target", name, t.Place()}, c.target(ctx, t)...)
 		}
 	}
 	if len(names) == 0 && ctx.Err() == nil {

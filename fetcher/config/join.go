@@ -188,7 +188,7 @@ func (d *decoder) sameMaildrop(t *topDraft) {
 // noLoop refuses to deliver into the mailbox that is read.
 func (d *decoder) noLoop(t *topDraft, from []*fetcher.Account, r ref) {
 	target := t.Targets[r.name]
-	if target == nil || d.blamed(r.Node) {
+	if target == nil || target.Server == nil || d.blamed(r.Node) {
 		return
 	}
 	for _, a := range from {

@@ -1,5 +1,7 @@
 package config
 
+import "slices"
+
 // Key describes an accepted key, for documentation and its tests.
 type Key struct {
 	Section string // where it stands: "account", "then"
@@ -15,13 +17,24 @@ func Keys() []Key {
 	for _, keys := range [][]Key{
 		topKeys().describe("top"), logKeys().describe("log"),
 		accountKeys().describe("account"), keepKeys().describe("keep"), limitKeys().describe("limits"),
-		imapKeys().describe("target"),
+		targetKeys(),
 		ruleKeys().describe("rule"), condKeys().describe("if"), thenKeys().describe("then"),
 		jobKeys().describe("job"),
 	} {
 		all = append(all, keys...)
 	}
 	return all
+}
+
+// targetKeys are the keys of all types of targets, each once.
+func targetKeys() []Key {
+	keys := imapKeys().describe("target")
+	for _, k := range maildirKeys().describe("target") {
+		if !slices.Contains(keys, k) {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }
 
 func (s section[T]) describe(where string) []Key {

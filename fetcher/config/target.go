@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 
@@ -9,36 +10,86 @@ import (
 	"popferry/targets"
 	"popferry/targets/endpoint"
 	"popferry/targets/imap"
+	"popferry/targets/maildir"
 )
 
 // Target is one checked target section.
 type Target struct {
 	Name   string
-	Type   string           // "imap"
-	Server *endpoint.Server // part of Config; to show, not to change
+	Type   string           // "imap" or "maildir"
+	Server *endpoint.Server // part of Config, nil if it is no server; to show, not to change
+	Path   string           // of a Maildir
 	Dedupe fetcher.Dedupe
+	Rates  []targets.Rate // all of them hold
 	Config targets.Config
+}
+
+// Place is where the target is: host and port, or a path.
+func (t *Target) Place() string {
+	if t.Server == nil {
+		return t.Path
+	}
+	return t.Server.Addr()
 }
 
 // targetDraft is a target while it is read.
 type targetDraft struct {
 	imap.Config
 	dedupe fetcher.Dedupe
+	rates  []targets.Rate
+}
+
+// maildirDraft is a Maildir while it is read.
+type maildirDraft struct {
+	maildir.Config
+	rates []targets.Rate
 }
 
 // laterTarget are the keys of targets that only later versions know.
-var laterTarget = []string{"rate", "recipient", "sender", "helo", "on_ambiguous", "path"}
+var laterTarget = []string{"recipient", "sender", "helo", "on_ambiguous"}
+
+// targetTypes are the kinds of targets.
+var targetTypes = []string{"imap", "maildir"}
+
+// typeKey is the key that decides which others there are. Its value is read
+// before them, by target.
+func typeKey[T any]() key[T] {
+	return key[T]{"type", "imap", "Kind of target: imap or maildir.", func(*decoder, value, *T) {}}
+}
+
+// folderKey is where mail goes that no rule sends elsewhere.
+func folderKey[T any](of func(*T) *string) key[T] {
+	return key[T]{
+		"folder", "INBOX", "Where a message goes when no rule says otherwise; / separates levels.",
+		func(d *decoder, v value, t *T) { *of(t) = d.text(v) },
+	}
+}
+
+// rateKey bounds how much goes to a target.
+func rateKey[T any](of func(*T) *[]targets.Rate) key[T] {
+	return key[T]{
+		"rate", "none", "How much goes there at most, or a list of such: octets as 500M/day or 2M/s, messages as 100/min; per s, min, h or day.",
+		func(d *decoder, v value, t *T) { *of(t) = d.rates(v) },
+	}
+}
+
+func maildirKeys() section[maildirDraft] {
+	return section[maildirDraft]{keys: []key[maildirDraft]{
+		typeKey[maildirDraft](),
+		{
+			"path", "", "Directory of a Maildir; it is made if the one above it is there.",
+			func(d *decoder, v value, c *maildirDraft) { c.Path = d.path(v) },
+		},
+		folderKey(func(c *maildirDraft) *string { return &c.Folder }),
+		rateKey(func(c *maildirDraft) *[]targets.Rate { return &c.rates }),
+	}}
+}
 
 func imapKeys() section[targetDraft] {
 	first, rest := serverKeys(imap4, func(c *targetDraft) *endpoint.Server { return &c.Server })
-	keys := append([]key[targetDraft]{
-		{"type", "imap", "Kind of target: imap.", func(*decoder, value, *targetDraft) {}}, // read by target
-	}, first...)
+	keys := append([]key[targetDraft]{typeKey[targetDraft]()}, first...)
 	keys = append(keys,
-		key[targetDraft]{
-			"folder", "INBOX", "Where a message goes when no rule says otherwise; / separates levels.",
-			func(d *decoder, v value, c *targetDraft) { c.Folder = d.text(v) },
-		},
+		folderKey(func(c *targetDraft) *string { return &c.Folder }),
 		key[targetDraft]{
 			"create_folders", "yes", "yes creates missing folders.",
 			func(d *decoder, v value, c *targetDraft) { c.CreateFolders = d.yes(v) },
@@ -64,6 +115,7 @@ func imapKeys() section[targetDraft] {
 		"dedupe", "recover", "When the target is asked whether it has a message: recover (after an interruption, and until a first pass over the account is done), message-id (always) or off (never).",
 		func(d *decoder, v value, c *targetDraft) { c.dedupe = d.dedupe(v) },
 	})
+	keys = append(keys, rateKey(func(c *targetDraft) *[]targets.Rate { return &c.rates }))
 	return section[targetDraft]{keys: append(keys, rest...), later: slices.Concat(laterServer, laterTarget)}
 }
 
@@ -71,39 +123,59 @@ func imapKeys() section[targetDraft] {
 // other keys would only be reported for the wrong reason.
 func (d *decoder) target(name, n *yaml.Node) *Target {
 	where := "target " + d.show(name)
-	if kind := lookup(n, "type"); kind != nil && !d.isIMAP(value{Node: kind, key: "type", where: where}) {
-		return nil
+	switch d.targetType(n, where) {
+	case "imap":
+		return d.imap(name, n, where)
+	case "maildir":
+		return d.maildir(name, n, where)
 	}
+	return nil
+}
+
+func (d *decoder) imap(name, n *yaml.Node, where string) *Target {
 	t := &targetDraft{Config: imap.Config{Folder: "INBOX", CreateFolders: true, Subscribe: true, Date: imap.DateReceived}}
 	f := imapKeys().read(d, n, where, t)
 	c := &t.Config
 	if n.Kind == yaml.MappingNode {
 		d.finishServer(imap4, name, where, f, &c.Server)
 	}
-	return &Target{Name: name.Value, Type: "imap", Server: &c.Server, Dedupe: t.dedupe, Config: c}
+	return &Target{Name: name.Value, Type: "imap", Server: &c.Server, Dedupe: t.dedupe, Rates: t.rates, Config: c}
 }
 
-// isIMAP reads the type of a target.
-func (d *decoder) isIMAP(v value) bool {
+func (d *decoder) maildir(name, n *yaml.Node, where string) *Target {
+	t := &maildirDraft{Config: maildir.Config{Folder: "INBOX"}}
+	f := maildirKeys().read(d, n, where, t)
+	if !f.has("path") {
+		d.fail(name, "config-missing-key", "%s has no path", where).Hint = "Add:  path: /srv/mail/jane"
+	}
+	return &Target{Name: name.Value, Type: "maildir", Path: t.Path, Rates: t.rates, Config: &t.Config}
+}
+
+// targetType reads the type of a target, "" if it is none.
+func (d *decoder) targetType(n *yaml.Node, where string) string {
+	kind := lookup(n, "type")
+	if kind == nil {
+		return "imap"
+	}
+	v := value{Node: kind, key: "type", where: where}
 	var ok bool
 	if v.Node, ok = d.follow(v.Node); !ok || isNull(v.Node) {
-		return true // null is reported with the other keys
+		return "imap" // null is reported with the other keys
 	}
 	s, ok := d.scalar(v)
 	switch {
 	case !ok:
-		return false
-	case s == "imap":
-		return true
-	case slices.Contains([]string{"smtp", "lmtp", "maildir"}, s):
+	case slices.Contains(targetTypes, s):
+		return s
+	case slices.Contains([]string{"smtp", "lmtp"}, s):
 		d.fail(v.Node, "config-not-supported", "type %s in %s is not supported by this version of popferry", s, v.where).
-			Hint = "This version delivers to imap."
+			Hint = "This version delivers to " + strings.Join(targetTypes, " and ") + "."
 	default:
 		e := d.fail(v.Node, "config-word", "type in %s cannot be %s", v.where, d.show(v.Node))
-		e.Suggest = didYouMean(s, []string{"imap"})
-		e.Hint = "Words allowed here: imap"
+		e.Suggest = didYouMean(s, targetTypes)
+		e.Hint = "Words allowed here: " + strings.Join(targetTypes, ", ")
 	}
-	return false
+	return ""
 }
 
 // lookup returns the value of a key of mapping n; nil if there is none.

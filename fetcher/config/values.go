@@ -11,6 +11,8 @@ import (
 	"unicode"
 
 	"gopkg.in/yaml.v3"
+
+	"popferry/targets"
 )
 
 // Scalars are taken as they are written, not as YAML would resolve them: the
@@ -148,6 +150,7 @@ var (
 	digits       = regexp.MustCompile(`^[0-9]+$`)
 	durationText = regexp.MustCompile(`^([0-9]{1,9})([smhdw])$`)
 	sizeStart    = regexp.MustCompile(`^[<>=]*[0-9]+ ?[KMGkmg]`)
+	rateText     = regexp.MustCompile(`^([0-9]{1,15})([KMGkmg]?)/(s|min|h|day)$`)
 	sizeText     = regexp.MustCompile(`^([0-9]{1,15})([KMGkmg]?)$`)
 )
 
@@ -241,6 +244,42 @@ func parseSize(s string) (int64, bool) {
 		return 0, false
 	}
 	return n << shift, true
+}
+
+// rates reads one rate or several.
+func (d *decoder) rates(v value) (out []targets.Rate) {
+	for _, v := range d.list(v) {
+		if r, ok := d.rate(v); ok {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// rate reads 500M/day or 2M/s, which are octets, or 100/min, which are messages.
+func (d *decoder) rate(v value) (targets.Rate, bool) {
+	s, ok := d.scalar(v)
+	if !ok {
+		return targets.Rate{}, false
+	}
+	if m := rateText.FindStringSubmatch(s); m != nil {
+		n, ok := parseSize(m[1] + m[2])
+		if ok && n > 0 {
+			per := map[string]time.Duration{"s": time.Second, "min": time.Minute, "h": time.Hour, "day": day}[m[3]]
+			return targets.Rate{N: n, Octets: m[2] != "", Per: per, Text: s}, true
+		}
+	}
+	e := d.fail(v.Node, "config-rate", "%s in %s must be a rate, not %s", v.key, v.where, d.show(v.Node))
+	e.Hint = "Octets as 500M/day or 2M/s, messages as 100/min; per s, min, h or day."
+	if amount, per, ok := strings.Cut(s, "/"); ok && s == v.Value {
+		short := map[string]string{
+			"d": "day", "24h": "day", "hour": "h", "1h": "h", "m": "min", "minute": "min", "sec": "s", "second": "s", "1s": "s",
+		}[strings.ToLower(strings.TrimSpace(per))]
+		if fixed := strings.TrimSpace(amount) + "/" + short; rateText.MatchString(fixed) {
+			e.Suggest = fmt.Sprintf("did you mean %q?", fixed)
+		}
+	}
+	return targets.Rate{}, false
 }
 
 // path reads the name of a file. A relative one is relative to the directory of
