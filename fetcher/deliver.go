@@ -20,7 +20,8 @@ const deliveryCharges = 3
 type sink struct {
 	name   string
 	target targets.Target
-	finder targets.Finder // nil if uncertain deliveries cannot be looked up
+	finder targets.Finder   // nil if uncertain deliveries cannot be looked up
+	limit  *targets.Limiter // nil if the target has no rate
 
 	mu      sync.Mutex
 	down    error            // it takes nothing more in this pass
@@ -111,6 +112,10 @@ func (p *pass) deliver(ctx context.Context, l *letter) {
 			errs = append(errs, err)
 		}
 	}
+	if until, ok := rationed(errs); ok && !l.unsure {
+		p.postpone(ctx, l, until, errs[0])
+		return
+	}
 	p.settle(l, errors.Join(errs...))
 }
 
@@ -155,6 +160,9 @@ func (p *pass) deliverPart(ctx context.Context, l *letter, part *part) error {
 			return p.notSent(ctx, l, part, s, "", err)
 		}
 	}
+	if err := s.take(ctx, &l.message); err != nil {
+		return p.notSent(ctx, l, part, s, "", err)
+	}
 	ch = append(ch, state.Intent{
 		Message: part.Message, N: part.N, Box: mark.Folder,
 		UIDValidity: mark.UIDValidity, UIDNext: mark.UIDNext, At: p.f.now(),
@@ -165,6 +173,7 @@ func (p *pass) deliverPart(ctx context.Context, l *letter, part *part) error {
 	l.routed = true
 	rc, err := s.target.Deliver(ctx, &l.message, part.dest)
 	if err != nil {
+		s.giveBack(&l.message, err)
 		return p.notSent(ctx, l, part, s, mark.Folder, err)
 	}
 	s.accepted()

@@ -32,9 +32,12 @@ func (p *pass) fetch(ctx, dctx context.Context, conn *maildrop.Conn, items []ite
 	if err != nil {
 		return err
 	}
-	for few := range p.screened(ctx, dctx, conn, inTurn(items, recorded), &lost) {
-		if lost != nil || ctx.Err() != nil || p.nowhereToGo() {
+	for few := range p.screened(ctx, dctx, conn, p.byLacking(inTurn(items, recorded), recorded), &lost) {
+		if lost != nil || ctx.Err() != nil {
 			break
+		}
+		if p.nowhereToGo(p.lacking(recorded[few[0].msg.ID])) {
+			continue
 		}
 		if lost = p.readyHeld(dctx, few[0]); lost == nil {
 			lost = p.bring(ctx, dctx, conn, few, recorded)
@@ -106,7 +109,7 @@ func (p *pass) bring(ctx, dctx context.Context, conn *maildrop.Conn, items []ite
 	}
 	out := p.post(dctx)
 	next := 0
-	asked := &asked{p: p, items: items}
+	asked := &asked{p: p, items: items, lacking: p.lacking(recorded[items[0].msg.ID])}
 	var short *letter // fewer octets than LIST said: is what follows a reply?
 	for inc := range conn.Retrieve(ctx, asked.entries(dctx)) {
 		if short != nil && inc.Err != nil && !maildrop.Usable(inc.Err) {
@@ -215,13 +218,14 @@ func (p *pass) outOfStep(ctx context.Context, l *letter, lost error) error {
 type asked struct {
 	p       *pass
 	items   []item
-	counted int // items whose attempt is on disk
+	lacking []string // targets that lack them
+	counted int      // items whose attempt is on disk
 }
 
 func (a *asked) entries(ctx context.Context) iter.Seq[maildrop.Entry] {
 	return func(yield func(maildrop.Entry) bool) {
 		for i, it := range a.items {
-			if a.p.nowhereToGo() {
+			if a.p.nowhereToGo(a.lacking) {
 				return
 			}
 			if i == a.counted {
@@ -267,19 +271,6 @@ func (p *pass) recorded(ctx context.Context, items []item) (map[int64][]state.De
 		byMessage[d.Message] = append(byMessage[d.Message], d)
 	}
 	return byMessage, err
-}
-
-// nowhereToGo reports whether fetching more makes no sense in this pass.
-func (p *pass) nowhereToGo() bool {
-	if p.dead() != nil {
-		return true
-	}
-	for _, name := range p.job.Targets {
-		if p.sinks[name].downErr() == nil {
-			return false
-		}
-	}
-	return true
 }
 
 // receive takes in one message. It returns nil, nil when there is nothing to

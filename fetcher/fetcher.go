@@ -61,10 +61,11 @@ type Fetcher struct {
 	Targets map[string]targets.Target
 	State   *state.Store // may be a read-only one, or nil, if DryRun
 	Log     *slog.Logger
-	Now     func() time.Time // nil is time.Now
-	Event   func(Event)      // called from several goroutines, one at a time; nil for none
-	DryRun  bool             // decide, and change nothing anywhere
-	Spool   string           // directory for large bodies in hand; "" is the system's
+	Now     func() time.Time          // nil is time.Now
+	Event   func(Event)               // called from several goroutines, one at a time; nil for none
+	DryRun  bool                      // decide, and change nothing anywhere
+	Spool   string                    // directory for large bodies in hand; "" is the system's
+	Rates   map[string][]targets.Rate // by target; all of them hold
 
 	inUse []time.Duration // tests: see inUsePauses
 
@@ -73,6 +74,9 @@ type Fetcher struct {
 	busy    map[string]bool         // maildrops with a pass under way
 	gates   map[place]*sync.RWMutex // by target and box
 	spool   *spool
+
+	rateMu   sync.Mutex
+	limiters map[string]*targets.Limiter // of targets that have rates
 }
 
 // Event is something that happened to a message, an account or a pass. It is

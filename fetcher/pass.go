@@ -50,14 +50,15 @@ type pass struct {
 
 	heldBefore, skippedBefore int // of the report, from the last listing
 
-	mu      sync.Mutex // guards what follows; workers write it
-	report  Report
-	tried   map[int64]bool // messages that failed in this pass, by id
-	doubted map[int64]bool // messages that did not have the size LIST said
-	again   int            // of these, to be fetched once more
-	safe    []item         // fetched in this session, delivered safely
-	unsure  int            // deliveries of this session whose end is not known
-	fatal   error          // the state has failed: nothing more may be promised
+	mu       sync.Mutex // guards what follows; workers write it
+	report   Report
+	tried    map[int64]bool  // messages that failed in this pass, by id
+	doubted  map[int64]bool  // messages that did not have the size LIST said
+	again    int             // of these, to be fetched once more
+	safe     []item          // fetched in this session, delivered safely
+	unsure   int             // deliveries of this session whose end is not known
+	rationed map[string]bool // targets whose rate is used up
+	fatal    error           // the state has failed: nothing more may be promised
 
 	folders newFolders // made by this pass
 
@@ -100,11 +101,12 @@ func (f *Fetcher) Pass(ctx context.Context, j *Job, a *Account) (Report, error) 
 func (f *Fetcher) newPass(j *Job, a *Account) (*pass, error) {
 	p := &pass{
 		f: f, job: j, account: a,
-		source:  sourceOf(a),
-		id:      strings.ToLower(rand.Text()[:6]),
-		sinks:   make(map[string]*sink, len(j.Targets)),
-		tried:   map[int64]bool{},
-		doubted: map[int64]bool{},
+		source:   sourceOf(a),
+		id:       strings.ToLower(rand.Text()[:6]),
+		sinks:    make(map[string]*sink, len(j.Targets)),
+		tried:    map[int64]bool{},
+		doubted:  map[int64]bool{},
+		rationed: map[string]bool{},
 	}
 	p.log = f.logger().With("job", j.Name, "account", a.Name, "pass", p.id)
 	for _, name := range slices.Concat(j.Targets, j.Rules.Targets()) {
@@ -129,6 +131,9 @@ func (p *pass) run(ctx context.Context) error {
 	if err := p.put(ctx, state.Clock{Now: p.f.now()}); err != nil {
 		return err
 	}
+	if err := p.ration(ctx); err != nil {
+		return err
+	}
 	for lost := 0; ; {
 		v, err := p.session(ctx)
 		switch {
@@ -150,7 +155,7 @@ func (p *pass) finish(err error) {
 	if p.known.ID != 0 && p.fatal == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), quitTime)
 		defer cancel()
-		whole := err == nil && !p.rest && p.report.Failed == 0
+		whole := err == nil && !p.rest && p.report.Failed == 0 && len(p.rationed) == 0
 		_ = p.put(ctx,
 			state.PassDone{Account: p.known.ID, At: p.f.now(), Success: err == nil, FirstPass: whole},
 			state.Exact{Account: p.known.ID, Count: min(p.exact, sizeTrust)},

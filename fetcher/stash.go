@@ -86,7 +86,7 @@ func (p *pass) unstash(ctx context.Context, known *state.Known, pending map[int6
 	for _, few := range inTurn(items, recorded) {
 		out := p.post(ctx)
 		for _, it := range few {
-			if !p.nowhereToGo() && p.readyHeld(ctx, it) == nil {
+			if !p.nowhereToGo(p.lacking(recorded[it.msg.ID])) && p.readyHeld(ctx, it) == nil {
 				out.hand(p.unstashed(ctx, it, recorded[it.msg.ID]))
 			}
 		}

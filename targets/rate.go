@@ -42,7 +42,7 @@ func (u *UsedUp) Error() string {
 	if u.Until.YearDay() != u.now.YearDay() {
 		layout = "2006-01-02 15:04"
 	}
-	return fmt.Sprintf("rate: %s is used up, goes on at %s", u.Rate.Text, u.Until.Format(layout))
+	return fmt.Sprintf("%s is used up, goes on at %s", u.Rate.Text, u.Until.Format(layout))
 }
 
 // Sent is messages that were delivered within about a minute.

@@ -96,7 +96,7 @@ func (a *app) runJobs(ctx context.Context, c *config.Config, names []string, o r
 			a.stderr.print("interrupted: finishing what is in hand; once more stops at once\n")
 		})()
 	}
-	f := &fetcher.Fetcher{Log: a.log, DryRun: o.dryRun, Spool: filepath.Join(filepath.Dir(a.statePath(c)), "spool")}
+	f := &fetcher.Fetcher{Log: a.log, DryRun: o.dryRun, Rates: c.Rates(), Spool: filepath.Join(filepath.Dir(a.statePath(c)), "spool")}
 	if f.State, err = a.openState(ctx, c, o); err != nil {
 		return err
 	}

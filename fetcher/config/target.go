@@ -32,6 +32,17 @@ func (t *Target) Place() string {
 	return t.Server.Addr()
 }
 
+// Rates returns the rates of all targets that have any, by name.
+func (c *Config) Rates() map[string][]targets.Rate {
+	rates := map[string][]targets.Rate{}
+	for name, t := range c.Targets {
+		if len(t.Rates) > 0 {
+			rates[name] = t.Rates
+		}
+	}
+	return rates
+}
+
 // targetDraft is a target while it is read.
 type targetDraft struct {
 	imap.Config

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -71,6 +72,37 @@ func TestDelivered_existed(t *testing.T) {
 	wantStatus(t, s, m.ID, StatusSafe)
 	if got := deliveriesOf(t, s, m.ID)[0]; !got.Existed || got.Attempts != 0 {
 		t.Errorf("delivery = %+v", got)
+	}
+}
+
+// TestSent counts what was stored at a target by the minute, and nothing else.
+func TestSent(t *testing.T) {
+	s := open(t, Options{})
+	_, ms := list(t, s, 6)
+	at := func(i int, d time.Duration) Delivered {
+		x := delivered(ms[i], 0, uint32(i+1))
+		x.At = t0.Add(d)
+		return x
+	}
+	for i := range ms {
+		mustPut(t, s, routed(ms[i], 2), intent(ms[i], 0))
+	}
+	existed := at(4, time.Minute)
+	existed.Existed = true
+	mustPut(t, s, at(0, -time.Millisecond), at(1, 0), at(2, 59*time.Second), at(3, time.Hour), existed)
+	size := func(i int) int64 { return ms[i].Octets }
+	got, err := s.Sent(ctx, "home", t0)
+	want := []Sent{
+		{At: t0.Add(time.Minute), Messages: 2, Octets: size(1) + size(2)},
+		{At: t0.Add(time.Hour + time.Minute), Messages: 1, Octets: size(3)},
+	}
+	if err != nil || !slices.EqualFunc(got, want, func(a, b Sent) bool {
+		return a.At.Equal(b.At) && a.Messages == b.Messages && a.Octets == b.Octets
+	}) {
+		t.Errorf("Sent = %+v, %v, want %+v", got, err, want)
+	}
+	if got, err := s.Sent(ctx, "archive", t0); err != nil || got != nil {
+		t.Errorf("Sent to another target = %+v, %v", got, err)
 	}
 }
 

@@ -232,6 +232,27 @@ func (s *Store) Copies(ctx context.Context, target, box string) ([]Copy, error) 
 	return out, err
 }
 
+// Sent is messages that were delivered to a target within a minute.
+type Sent struct {
+	At       time.Time // the end of the minute
+	Messages int64
+	Octets   int64
+}
+
+// Sent returns what was delivered to a target since a time, in order. Copies
+// that were there before are left out. It reads every delivery.
+func (s *Store) Sent(ctx context.Context, target string, since time.Time) ([]Sent, error) {
+	var out []Sent
+	err := s.read(ctx, `SELECT (d.at / 60000 + 1) * 60000, count(*), coalesce(sum(m.octets), 0)
+		FROM delivery d JOIN message m ON m.id = d.message
+		WHERE d.target = ? AND d.status = 3 AND d.existed = 0 AND d.at >= ? GROUP BY 1 ORDER BY 1`,
+		[]any{target, since}, func(r row) error {
+			out = append(out, Sent{At: r.time(0), Messages: r.int64(1), Octets: r.int64(2)})
+			return nil
+		})
+	return out, err
+}
+
 // AccountSummary is an account and what its messages add up to.
 type AccountSummary struct {
 	Account

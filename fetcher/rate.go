@@ -1,0 +1,125 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"popferry/fetcher/state"
+	"popferry/targets"
+)
+
+// limiter returns what holds the deliveries to a target to its rates, nil if it
+// has none. What was sent before this process began is in the state: no count of
+// its own could be as true.
+func (f *Fetcher) limiter(ctx context.Context, target string) (*targets.Limiter, error) {
+	rates := f.Rates[target]
+	if len(rates) == 0 {
+		return nil, nil
+	}
+	f.rateMu.Lock()
+	defer f.rateMu.Unlock()
+	if l := f.limiters[target]; l != nil {
+		return l, nil
+	}
+	l := targets.NewLimiter(rates, f.now)
+	if memory := l.Memory(); memory > 0 {
+		sent, err := f.State.Sent(ctx, target, f.now().Add(-memory))
+		if err != nil {
+			return nil, err
+		}
+		past := make([]targets.Sent, len(sent))
+		for i, s := range sent {
+			past[i] = targets.Sent(s)
+		}
+		l.Recall(past)
+	}
+	if f.limiters == nil {
+		f.limiters = map[string]*targets.Limiter{}
+	}
+	f.limiters[target] = l
+	return l, nil
+}
+
+// ration gives each target its limiter. One that has used up a rate takes
+// nothing in this pass.
+func (p *pass) ration(ctx context.Context) error {
+	for _, s := range p.sinks {
+		l, err := p.f.limiter(ctx, s.name)
+		if err != nil {
+			return err
+		}
+		if s.limit = l; l == nil {
+			continue
+		}
+		if s.down = l.Err(); s.down != nil {
+			p.usedUp(s)
+		}
+	}
+	return nil
+}
+
+// usedUp tells once in a pass that a target has used up a rate.
+func (p *pass) usedUp(s *sink) {
+	p.mu.Lock()
+	told := p.rationed[s.name]
+	p.rationed[s.name] = true
+	p.mu.Unlock()
+	if !told {
+		p.warn(fmt.Sprintf("%s: %v", s.name, s.downErr()))
+	}
+}
+
+// take waits for the turn of a message. It comes before the intent: what only
+// waits must not look interrupted after a kill.
+func (s *sink) take(ctx context.Context, m *targets.Message) error {
+	if s.limit == nil {
+		return nil
+	}
+	return s.limit.Take(ctx, m.Size)
+}
+
+// giveBack returns what a message took that was certainly not stored.
+func (s *sink) giveBack(m *targets.Message, err error) {
+	if s.limit != nil && targets.FaultOf(err) != targets.Unsure {
+		s.limit.Return(m.Size)
+	}
+}
+
+// rationed reports whether rates alone kept a message from its targets, and when
+// the first of them takes it.
+func rationed(errs []error) (until time.Time, ok bool) {
+	for _, err := range errs {
+		u, ok := errors.AsType[*targets.UsedUp](err)
+		if !ok {
+			return time.Time{}, false
+		}
+		if until.IsZero() || u.Until.Before(until) {
+			until = u.Until
+		}
+	}
+	return until, len(errs) > 0
+}
+
+// postpone leaves a message until a rate allows for it. It is not downloaded
+// before.
+func (p *pass) postpone(ctx context.Context, l *letter, until time.Time, why error) {
+	for _, part := range l.parts {
+		if s := p.sinks[part.Target]; s != nil {
+			if _, ok := errors.AsType[*targets.UsedUp](s.downErr()); ok {
+				p.usedUp(s)
+			}
+		}
+	}
+	if p.put(context.WithoutCancel(ctx), state.MessageFailed{Message: l.msg.ID, Reply: why.Error(), NextTry: until, Uncharge: true}) != nil {
+		return
+	}
+	p.mu.Lock()
+	p.report.Skipped++
+	p.tried[l.msg.ID] = true
+	p.mu.Unlock()
+	e := l.event(Skipped)
+	e.Reason = why.Error()
+	p.emit(e)
+}
