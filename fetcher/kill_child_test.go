@@ -16,6 +16,7 @@ import (
 	"popferry/targets"
 	"popferry/targets/endpoint"
 	"popferry/targets/imap"
+	"popferry/targets/maildir"
 )
 
 // run is one pass between servers that listen on the loopback, from a state on
@@ -35,10 +36,19 @@ type run struct {
 	FileSize int64  // files grow no further (RLIMIT_FSIZE) once the state is open; 0 is no limit
 }
 
-// login is an account at a server.
+// login is an account at a server, or a Maildir.
 type login struct {
 	Port           int
 	User, Password string
+	Maildir        string // its path; then nothing else counts
+}
+
+// target is what l is as a target.
+func (l login) target(r *run) targets.Config {
+	if l.Maildir != "" {
+		return maildir.Config{Path: l.Maildir, Step: step}
+	}
+	return imap.Config{Server: l.server(r.Timeout), CreateFolders: true, Settle: r.Settle, SettleLarge: r.Settle}
 }
 
 func (l login) server(timeout time.Duration) endpoint.Server {
@@ -78,8 +88,7 @@ func (r *run) pass(ctx context.Context, ready func(*state.Store) error) (report 
 	account := r.account()
 	job := &Job{Name: "job", Accounts: []*Account{account}}
 	for i, l := range r.Targets {
-		c := imap.Config{Server: l.server(r.Timeout), CreateFolders: true, Settle: r.Settle, SettleLarge: r.Settle}
-		t, err := c.Open(targetName(i), slog.New(slog.DiscardHandler))
+		t, err := l.target(r).Open(targetName(i), slog.New(slog.DiscardHandler))
 		if err != nil {
 			return report, err
 		}

@@ -24,10 +24,11 @@ func each(t *testing.T, n int, f func(i int)) {
 
 // scene is a kind of world to be killed in.
 type scene struct {
-	name    string
-	keep    Keep
-	targets int
-	caps    string // of the IMAP servers
+	name     string
+	keep     Keep
+	targets  int    // IMAP servers
+	caps     string // of them
+	maildirs int
 	// later tells that the account had a whole pass before. A first pass compares
 	// with what lies in the target, and so forgives more.
 	later bool
@@ -40,13 +41,16 @@ const (
 )
 
 var scenes = []scene{
-	{"keep, first pass", Keep{Forever: true}, 1, inLine, false},
-	{"keep", Keep{Forever: true}, 1, "", true},
-	{"delete", Keep{}, 1, inLine, true},
-	{"delete, no UIDPLUS", Keep{}, 1, noUIDs, true},
-	{"keep, two targets", Keep{Forever: true}, 2, oneByOne, true},
-	{"delete, two targets", Keep{}, 2, "", true},
-	{"delete, two targets, first pass", Keep{}, 2, "", false},
+	{name: "keep, first pass", keep: Keep{Forever: true}, targets: 1, caps: inLine},
+	{name: "keep", keep: Keep{Forever: true}, targets: 1, later: true},
+	{name: "delete", targets: 1, caps: inLine, later: true},
+	{name: "delete, no UIDPLUS", targets: 1, caps: noUIDs, later: true},
+	{name: "keep, two targets", keep: Keep{Forever: true}, targets: 2, caps: oneByOne, later: true},
+	{name: "delete, two targets", targets: 2, later: true},
+	{name: "delete, two targets, first pass", targets: 2},
+	{name: "delete, Maildir", maildirs: 1, later: true},
+	{name: "keep, Maildir, first pass", keep: Keep{Forever: true}, maildirs: 1},
+	{name: "delete, IMAP and Maildir", targets: 1, caps: inLine, maildirs: 1, later: true},
 }
 
 // trial makes a world with its servers running.
@@ -62,6 +66,9 @@ func (sc scene) trial(t *testing.T, what string) *scripted {
 		b.Caps = sc.caps
 	}
 	s.start()
+	for range sc.maildirs {
+		s.addMaildir()
+	}
 	if sc.later {
 		if r, err := s.pass(); err != nil || r.Delivered != len(first) {
 			s.errorf("first pass: %v, %+v", err, r)

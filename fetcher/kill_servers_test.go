@@ -2,7 +2,13 @@ package fetcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -89,14 +95,42 @@ func (s *scripted) start() *scripted {
 	if err := s.pop.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	s.run.POP = login{s.pop.Port(), "jane", "secret"}
+	s.run.POP = login{Port: s.pop.Port(), User: "jane", Password: "secret"}
 	for _, b := range s.boxes {
 		if err := b.Start(); err != nil {
 			s.t.Fatal(err)
 		}
-		s.run.Targets = append(s.run.Targets, login{b.Port(), targetstest.User, targetstest.Password})
+		s.run.Targets = append(s.run.Targets, login{Port: b.Port(), User: targetstest.User, Password: targetstest.Password})
 	}
 	return s
+}
+
+// addMaildir adds a target after those that are servers. It is called after start.
+func (s *scripted) addMaildir() {
+	s.run.Targets = append(s.run.Targets, login{Maildir: filepath.Join(s.dir, targetName(len(s.run.Targets)))})
+}
+
+// files are the files in directories of a Maildir, by their names.
+func (s *scripted) files(target int, dirs ...string) map[string]string {
+	out := map[string]string{}
+	for _, d := range dirs {
+		dir := filepath.Join(s.run.Targets[target].Maildir, d)
+		list, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.errorf("%v", err)
+		}
+		for _, f := range list {
+			if f.IsDir() {
+				continue
+			}
+			raw, err := os.ReadFile(filepath.Join(dir, f.Name()))
+			if err != nil {
+				s.errorf("%v", err)
+			}
+			out[f.Name()] = string(raw)
+		}
+	}
+	return out
 }
 
 func (s *scripted) close() {
@@ -123,6 +157,12 @@ func (s *scripted) hash(body []byte) targets.Hash {
 
 func (s *scripted) stored(i int) map[targets.Hash]int {
 	out := map[targets.Hash]int{}
+	if i >= len(s.boxes) {
+		for _, raw := range s.files(i, "new", "cur") {
+			out[canonOf([]byte(raw))]++
+		}
+		return out
+	}
 	for _, m := range s.boxes[i].Messages("INBOX") {
 		out[s.hash(m.Body)]++
 	}
@@ -152,6 +192,9 @@ func (s *scripted) traffic() string {
 		// Not connections: one that a dead child began may be taken only now.
 		logins := b.Count("LOGIN") + b.Count("AUTHENTICATE")
 		out += fmt.Sprintf(", %d logins and %d APPENDs at %s", logins, b.Count("APPEND"), targetName(i))
+	}
+	for i := len(s.boxes); i < len(s.run.Targets); i++ {
+		out += fmt.Sprintf(", at %s %q", targetName(i), slices.Sorted(maps.Keys(s.files(i, ".", "tmp", "new", "cur"))))
 	}
 	return out
 }
@@ -192,7 +235,7 @@ func (s *scripted) deletes(session int, arg string) {
 	s.marked[session][h]++
 	need := s.source[h] - count(list, func(o maildroptest.Message) bool { return string(o.Body) == string(m.Body) }) + s.marked[session][h]
 	s.mu.Unlock()
-	for i := range s.boxes {
+	for i := range s.run.Targets {
 		if have := s.stored(i)[h]; have < need {
 			s.errorf("DELE of %s, and %s has %d copies, not %d", m.UIDL, targetName(i), have, need)
 		}

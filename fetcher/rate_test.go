@@ -2,6 +2,7 @@ package fetcher
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -16,9 +17,7 @@ func (w *world) rated(target string, r targets.Rate, more map[string]targets.Tar
 		defer st.Close()
 		f := w.fetcher(st)
 		f.Rates = map[string][]targets.Rate{target: {r}}
-		for name, t := range more {
-			f.Targets[name] = t
-		}
+		maps.Copy(f.Targets, more)
 		return f.Pass(ctx, w.job, w.account)
 	}
 }
