@@ -20,6 +20,7 @@ import (
 	"popferry/targets"
 	"popferry/targets/endpoint"
 	"popferry/targets/imap"
+	"popferry/targets/maildir"
 	"popferry/testdata/corpus"
 	"popferry/testdata/dovecot"
 )
@@ -32,6 +33,7 @@ type rig struct {
 	account *fetcher.Account
 	job     *fetcher.Job
 	imap    imap.Config
+	maildir string // "" delivers by IMAP
 	now     time.Time
 }
 
@@ -62,7 +64,12 @@ func (r *rig) pass() fetcher.Report {
 		r.t.Fatal(err)
 	}
 	defer st.Close()
-	home, err := r.imap.Open("home", nil)
+	var c targets.Config = r.imap
+	if r.maildir != "" {
+		c = maildir.Config{Path: r.maildir}
+		defer r.server.Adopt("dst")
+	}
+	home, err := c.Open("home", nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -20,8 +20,9 @@
 // Lines end in LF on disk, as everything that reads a Maildir expects: CRLF
 // becomes LF, every other octet stays. The canonical form is that of the original.
 // The file's mtime is what IMAP servers show as INTERNALDATE. Of flags those that
-// file names can hold are kept: seen, flagged, answered, draft, $Forwarded. Other
-// keywords are not: each server has a file of its own for them.
+// file names can hold are kept: seen, flagged, answered, draft, $Forwarded (which
+// Dovecot does not show). Other keywords are not: each server has a file of its
+// own for them.
 //
 // # Names
 //
@@ -100,8 +101,11 @@ type Target struct {
 // errClosed is the error of everything after Close.
 var errClosed = errors.New("the target is closed")
 
-// Open returns the target. It does no I/O on the Maildir.
+// Open returns the target. It does no I/O on the Maildir. log may be nil.
 func (c Config) Open(name string, log *slog.Logger) (targets.Target, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	if c.Step == nil {
 		c.Step = func(string) {}
 	}

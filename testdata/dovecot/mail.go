@@ -2,6 +2,7 @@ package dovecot
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,6 +55,24 @@ func (s *Server) maildir(user, folder string) string {
 		dir = filepath.Join(dir, "."+strings.Join(parts, "."))
 	}
 	return dir
+}
+
+// Maildir returns the directory of a user's mail, for programs that write it
+// without the server. Adopt must follow.
+func (s *Server) Maildir(user string) string {
+	s.t.Helper()
+	return s.maildir(user, "INBOX")
+}
+
+// Adopt gives the server what somebody else has written into a user's Maildir.
+func (s *Server) Adopt(user string) {
+	s.t.Helper()
+	s.check(filepath.WalkDir(s.maildir(user, "INBOX"), func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, s.uid, s.gid)
+	}))
 }
 
 func (s *Server) makeMaildir(dir string) {
