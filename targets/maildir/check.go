@@ -40,7 +40,7 @@ func (t *Target) Check(ctx context.Context) ([]targets.Finding, error) {
 	switch {
 	case has("cur") && has("new") && has("tmp"):
 		dir = "tmp"
-		findings[0].Text = fmt.Sprintf("%s is a Maildir with %d folders beside the inbox", t.cfg.Path, folders(names))
+		findings[0].Text = fmt.Sprintf("%s is a Maildir; folders beside the inbox: %d", t.cfg.Path, folders(names))
 	case len(names) > 0 && !has("cur"):
 		findings[0] = targets.Finding{
 			Level: "warn", Text: t.cfg.Path + " holds other things than a Maildir; cur, new and tmp will be made beside them",
