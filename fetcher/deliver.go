@@ -316,6 +316,9 @@ func (p *pass) settle(l *letter, err error) {
 			e.Kind = Held
 		}
 		e.Err = err
+		if lacking := p.lacking(deliveries(l.parts)); len(lacking) == 1 {
+			e.Target = lacking[0]
+		}
 		p.setback(l.item, e)
 	}
 }

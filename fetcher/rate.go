@@ -102,8 +102,13 @@ func rationed(errs []error) (until time.Time, ok bool) {
 	return until, len(errs) > 0
 }
 
+// postponeMost is how long a message waits at most before a rate is asked again:
+// the configuration may have changed.
+const postponeMost = time.Hour
+
 // postpone leaves a message until a rate allows for it. It is not downloaded
-// before.
+// before: when the rate is used up no message is, and when only this one does not
+// fit it has its time.
 func (p *pass) postpone(ctx context.Context, l *letter, until time.Time, why error) {
 	for _, part := range l.parts {
 		if s := p.sinks[part.Target]; s != nil {
@@ -111,6 +116,9 @@ func (p *pass) postpone(ctx context.Context, l *letter, until time.Time, why err
 				p.usedUp(s)
 			}
 		}
+	}
+	if latest := p.f.now().Add(postponeMost); until.After(latest) {
+		until = latest
 	}
 	if p.put(context.WithoutCancel(ctx), state.MessageFailed{Message: l.msg.ID, Reply: why.Error(), NextTry: until, Uncharge: true}) != nil {
 		return
