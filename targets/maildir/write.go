@@ -1,7 +1,6 @@
 package maildir
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -33,9 +32,6 @@ func (t *Target) write(ctx context.Context, root *os.Root, name string, m *targe
 		err = fmt.Errorf("the message has %d octets, not %d: %w", n, m.Size, io.ErrUnexpectedEOF)
 	}
 	if err == nil {
-		err = w.end()
-	}
-	if err == nil {
 		err = root.Chtimes(name, now, targets.Dated(now, m.Received, m.Date))
 	}
 	if err == nil {
@@ -49,32 +45,35 @@ func (t *Target) write(ctx context.Context, root *os.Root, name string, m *targe
 
 // lineWriter writes a message with LF for every CRLF, and leaves all else alone.
 type lineWriter struct {
-	w    *bufio.Writer
-	buf  []byte
-	cr   bool // a CR is held back: an LF may follow
-	last byte // the last octet written
+	w    io.Writer
+	buf  []byte // its first octet is for a CR held back
+	last byte   // the last octet written
 	size size
 }
 
-var lineWriters = sync.Pool{New: func() any {
-	return &lineWriter{w: bufio.NewWriterSize(nil, 32<<10), buf: make([]byte, 32<<10)}
-}}
+var lineWriters = sync.Pool{New: func() any { return &lineWriter{buf: make([]byte, 64<<10)} }}
 
 func (l *lineWriter) reset(w io.Writer) {
-	l.w.Reset(w)
-	l.cr, l.last, l.size = false, 0, size{}
+	l.w, l.last, l.size = w, 0, size{}
 }
 
 // copy writes all of r, unless ctx ends first, and returns how many octets it
 // was.
 func (l *lineWriter) copy(ctx context.Context, r io.Reader) (n int64, err error) {
+	held := 0 // 1 if the last octet read was a CR: an LF may follow
 	for {
 		if ctx.Err() != nil {
 			return n, ctx.Err()
 		}
-		k, err := r.Read(l.buf)
+		k, err := r.Read(l.buf[1:])
 		n += int64(k)
-		if err := l.lines(l.buf[:k]); err != nil {
+		l.buf[0] = '\r'
+		part := l.buf[1-held : 1+k]
+		held = 0
+		if len(part) > 0 && part[len(part)-1] == '\r' && err == nil {
+			held, part = 1, part[:len(part)-1]
+		}
+		if _, err := l.w.Write(l.lines(part)); err != nil {
 			return n, err
 		}
 		if err == io.EOF {
@@ -86,61 +85,34 @@ func (l *lineWriter) copy(ctx context.Context, r io.Reader) (n int64, err error)
 	}
 }
 
-func (l *lineWriter) lines(p []byte) error {
-	for len(p) > 0 {
-		i := bytes.IndexByte(p, '\n')
-		line := p
-		if i >= 0 {
-			line = p[:i]
-		}
-		if l.cr && (i != 0) {
-			l.cr = false
-			if err := l.put(crOnly); err != nil {
-				return err
-			}
-		}
-		l.cr = l.cr || len(line) > 0 && line[len(line)-1] == '\r'
-		if len(line) > 0 && l.cr {
-			line = line[:len(line)-1]
-		}
-		if err := l.put(line); err != nil {
-			return err
-		}
+// lines makes LF of every CRLF in p, where it lies.
+func (l *lineWriter) lines(p []byte) []byte {
+	n := 0
+	for rest := p; len(rest) > 0; {
+		i := bytes.IndexByte(rest, '\n')
 		if i < 0 {
-			return nil
+			n += copy(p[n:], rest)
+			break
 		}
-		l.cr = false
+		line := rest[:i]
+		rest = rest[i+1:]
+		if i > 0 && line[i-1] == '\r' {
+			line = line[:i-1]
+		}
+		n += copy(p[n:], line)
+		if n > 0 {
+			l.last = p[n-1]
+		}
 		if l.last != '\r' {
 			l.size.virtual++ // the CR that a reader sees
 		}
-		if err := l.put(lfOnly); err != nil {
-			return err
-		}
-		p = p[i+1:]
+		p[n], l.last = '\n', '\n'
+		n++
 	}
-	return nil
-}
-
-var crOnly, lfOnly = []byte{'\r'}, []byte{'\n'}
-
-func (l *lineWriter) put(p []byte) error {
-	if len(p) == 0 {
-		return nil
+	if n > 0 {
+		l.last = p[n-1]
 	}
-	l.last = p[len(p)-1]
-	l.size.disk += int64(len(p))
-	l.size.virtual += int64(len(p))
-	_, err := l.w.Write(p)
-	return err
-}
-
-// end writes what was held back.
-func (l *lineWriter) end() error {
-	if l.cr {
-		l.cr = false
-		if err := l.put(crOnly); err != nil {
-			return err
-		}
-	}
-	return l.w.Flush()
+	l.size.disk += int64(n)
+	l.size.virtual += int64(n)
+	return p[:n]
 }
