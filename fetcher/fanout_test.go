@@ -59,6 +59,12 @@ func TestFanout(t *testing.T) {
 				}
 			}
 		}, 0, len(mail)},
+		{"disk full", func(s *scripted) func() {
+			dir := smallDisk(t)
+			s.run.Targets[1].Maildir = dir + "/Maildir"
+			fillDisk(t, dir+"/filler")
+			return func() { os.Remove(dir + "/filler") }
+		}, 0, len(mail)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newScripted(t, c.name, mail, 1)

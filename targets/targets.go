@@ -3,8 +3,9 @@
 //
 // A Target delivers; a Finder can also tell whether an uncertain delivery
 // arrived, and a Comparer what was there before. The kinds stand below:
-// targets/imap today. Whoever delivers asks of every error one question,
-// FaultOf: leave it, blame the message, blame the target, or look first?
+// targets/imap and targets/maildir today. Whoever delivers asks of every error
+// one question, FaultOf: leave it, blame the message, blame the target, or look
+// first? A Limiter holds the deliveries to a target to its rates.
 //
 // The package also owns the canonical form of a message (canon.go): two copies
 // are the same message when their canonical hashes are equal, whatever the
