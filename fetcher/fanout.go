@@ -15,14 +15,14 @@ import (
 // lacking returns the targets that are to get a message and have not; for one
 // that has not been routed yet, all of the job.
 func (p *pass) lacking(recorded []state.Delivery) []string {
-	if len(recorded) == 0 {
-		return slices.Sorted(slices.Values(p.job.Targets))
-	}
 	var names []string
 	for _, d := range recorded {
 		if d.Status != state.DeliveryDelivered && !slices.Contains(names, d.Target) {
 			names = append(names, d.Target)
 		}
+	}
+	if len(names) == 0 {
+		return slices.Sorted(slices.Values(p.job.Targets))
 	}
 	slices.Sort(names)
 	return names
@@ -58,14 +58,14 @@ func (p *pass) byLacking(groups [][]item, recorded map[int64][]state.Delivery) [
 }
 
 // nowhereToGo reports whether downloading a message makes no sense in this pass:
-// the state has failed, or none of the targets that lack it takes anything. One
-// that is not in the job any more takes nothing either.
+// the state has failed, or none of the targets that lack it takes anything. Of one
+// that is not in the job any more a person must be told, by the delivery.
 func (p *pass) nowhereToGo(lacking []string) bool {
 	if p.dead() != nil {
 		return true
 	}
 	return !slices.ContainsFunc(lacking, func(name string) bool {
 		s := p.sinks[name]
-		return s != nil && s.downErr() == nil
+		return s == nil || s.downErr() == nil
 	})
 }

@@ -188,8 +188,38 @@ func TestFanout_named(t *testing.T) {
 	}
 }
 
+// TestFanout_targetGone: that a message waits for a target which is not in the job
+// any more is said in every pass, not passed over.
+func TestFanout_targetGone(t *testing.T) {
+	w := newWorld(t).start()
+	w.account.Keep = Keep{}
+	w.job.Targets = []string{"home", "archive"}
+	w.fill(2)
+	archive := newStore()
+	archive.fault = func(*targets.Message, targets.Dest) (error, bool) {
+		return &targets.Error{Op: "APPEND", Reply: "NO"}, false
+	}
+	for i, names := range [][]string{{"home", "archive"}, {"home"}, {"home"}} {
+		w.job.Targets, w.events = names, nil
+		st := w.open()
+		f := w.fetcher(st)
+		f.Targets["archive"] = archive
+		r, err := f.Pass(t.Context(), w.job, w.account)
+		st.Close()
+		if err != nil || r.Failed != 2 || w.left() != 2 {
+			t.Errorf("pass %d: %v, %+v", i+1, err, r)
+		}
+		for _, e := range w.events {
+			if e.Kind == Failed && i > 0 && !strings.Contains(e.Err.Error(), `"archive", chosen by an earlier pass, is not in job`) {
+				t.Errorf("pass %d: %v", i+1, e.Err)
+			}
+		}
+		w.exactlyOnce()
+	}
+}
+
 func TestByLacking(t *testing.T) {
-	p := &pass{sinks: map[string]*sink{"a": nil, "b": nil}}
+	p := &pass{job: &Job{Targets: []string{"b", "a"}}}
 	items := func(ids ...int64) (out []item) {
 		for _, id := range ids {
 			out = append(out, item{msg: &state.Message{ID: id}})
