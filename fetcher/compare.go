@@ -22,11 +22,49 @@ const (
 	Off
 )
 
-// shelf is what lay in one folder before this pass delivered to it.
+// shelf is what lay in one folder before anything was delivered to it. Passes
+// that run at the same time share it: what came meanwhile is theirs and claimed,
+// and twenty accounts that are new need not each read the whole folder.
 type shelf struct {
 	once sync.Once
 	cat  targets.Catalog
 	err  error
+
+	passes int // that may look at it; guarded by Fetcher.mu
+}
+
+// shelf returns the one of a box; release ends its use.
+func (f *Fetcher) shelf(at place) *shelf {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	sh := f.shelves[at]
+	if sh == nil {
+		if f.shelves == nil {
+			f.shelves = map[place]*shelf{}
+		}
+		sh = new(shelf)
+		f.shelves[at] = sh
+	}
+	sh.passes++
+	return sh
+}
+
+// release forgets a shelf when no pass uses it any more.
+func (f *Fetcher) release(at place, sh *shelf) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if sh.passes--; sh.passes == 0 && f.shelves[at] == sh {
+		delete(f.shelves, at)
+	}
+}
+
+// releaseShelves ends what this pass uses.
+func (p *pass) releaseShelves() {
+	for _, s := range p.sinks {
+		for box, sh := range s.shelves {
+			p.f.release(place{s.name, box}, sh)
+		}
+	}
 }
 
 // existing looks for a copy of the message that was there before this pass. It
@@ -40,7 +78,7 @@ func (p *pass) existing(ctx context.Context, s *sink, folder string, mark target
 	s.mu.Lock()
 	sh := s.shelves[mark.Folder]
 	if sh == nil {
-		sh = new(shelf)
+		sh = p.f.shelf(place{s.name, mark.Folder})
 		s.shelves[mark.Folder] = sh
 	}
 	s.mu.Unlock()

@@ -66,35 +66,53 @@ func TestCompare_lostState(t *testing.T) {
 	}
 }
 
+// twoAccounts runs passes over two accounts at once, each with one message.
+func (w *world) twoAccounts(mine, theirs string) {
+	w.t.Helper()
+	w.pop.AddUser("june", "secret")
+	w.add("a", mine)
+	w.pop.Add("june", "b", []byte(theirs))
+	st := w.open()
+	defer st.Close()
+	f := w.fetcher(st)
+	other := *w.account
+	other.Name, other.Maildrop.User = "other", "june"
+	var wg sync.WaitGroup
+	for _, a := range []*Account{w.account, &other} {
+		wg.Go(func() {
+			if _, err := f.Pass(w.t.Context(), w.job, a); err != nil {
+				w.t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // Two accounts that lost their state find the one copy of a message that both
 // have had: one takes it, the other delivers its own.
 func TestCompare_oneCopyTwoAccounts(t *testing.T) {
 	w := newWorld(t).start()
 	const twin = "Message-ID: <t@x>\r\nSubject: twin\r\n\r\nx\r\n"
 	w.target.add(targets.Dest{}, []byte(twin))
-	w.pop.AddUser("june", "secret")
-	w.add("a", twin)
-	w.pop.Add("june", "b", []byte(twin))
-	st, err := state.Open(t.Context(), w.db, state.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	f := w.fetcher(st)
-	other := *w.account
-	other.Name, other.Maildrop.User = "other", "june"
-	var wg sync.WaitGroup
-	w.target.listed, w.target.both = make(chan struct{}, 2), make(chan struct{})
-	for _, a := range []*Account{w.account, &other} {
-		wg.Go(func() {
-			if _, err := f.Pass(t.Context(), w.job, a); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
+	w.twoAccounts(twin, twin)
 	if n := w.target.count("INBOX"); n != 2 {
 		t.Errorf("%d copies, want 2", n)
+	}
+}
+
+// Passes that run at the same time look into a folder once for all of them.
+func TestCompare_shared(t *testing.T) {
+	w := newWorld(t).start()
+	w.target.add(targets.Dest{}, []byte("Subject: old\r\n\r\n"))
+	var both sync.WaitGroup
+	both.Add(2)
+	w.target.before = func(*targets.Message) {
+		both.Done()
+		both.Wait()
+	}
+	w.twoAccounts("Subject: a\r\n\r\n", "Subject: b\r\n\r\n")
+	if n := w.target.count("INBOX"); n != 3 || w.target.catalogs != 1 {
+		t.Errorf("%d copies, %d catalogs", n, w.target.catalogs)
 	}
 }
 

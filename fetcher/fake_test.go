@@ -20,8 +20,6 @@ type store struct {
 	// fault, if set, is asked before a message is stored. lost says that the
 	// message was stored although err is returned.
 	fault   func(m *targets.Message, to targets.Dest) (err error, lost bool)
-	listed  chan struct{}
-	both    chan struct{}
 	refuses map[string]bool // folders that cannot be made
 	noUIDs  bool            // no UIDPLUS: no UID is told, marks do not move
 	// before is called with nothing held when a delivery comes in.
@@ -115,21 +113,9 @@ func (s *store) Find(_ context.Context, folder string, since targets.Mark, want 
 }
 
 // Catalog is what lies below a mark, as Find would see it.
-// With listed set, it waits until two catalogs were made.
 func (s *store) Catalog(_ context.Context, folder string, below targets.Mark, claimed func(uint32) bool) (targets.Catalog, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.listed != nil {
-		defer func() {
-			s.listed <- struct{}{}
-			if len(s.listed) == cap(s.listed) {
-				close(s.both)
-			}
-			s.mu.Unlock()
-			<-s.both
-			s.mu.Lock()
-		}()
-	}
 	k := &catalog{}
 	s.catalogs++
 	for _, c := range s.folders[s.name(folder)] {

@@ -73,6 +73,7 @@ type Fetcher struct {
 	mu      sync.Mutex
 	busy    map[string]bool         // maildrops with a pass under way
 	gates   map[place]*sync.RWMutex // by target and box
+	shelves map[place]*shelf        // likewise
 	spool   *spool
 
 	rateMu   sync.Mutex

@@ -92,6 +92,7 @@ func (f *Fetcher) Pass(ctx context.Context, j *Job, a *Account) (Report, error) 
 		return p.report, ErrBusy
 	}
 	defer f.unlockSource(p.source)
+	defer p.releaseShelves()
 	f.event(Event{Kind: PassStart, Job: j.Name, Account: a.Name, Pass: p.id})
 	err = p.run(ctx)
 	p.finish(err)
