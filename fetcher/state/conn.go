@@ -301,7 +301,9 @@ func integer(a any) (int64, error) {
 		}
 		return 0, nil
 	}
-	return 0, fmt.Errorf("state: cannot store a %T", a)
+	// a is not named: if it were given away here, every argument of every
+	// statement would have to be allocated.
+	return 0, errors.New("state: an argument of a type that is not stored")
 }
 
 // millis is how times are stored: milliseconds since 1970, 0 for the zero time.

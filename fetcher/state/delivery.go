@@ -15,6 +15,43 @@ type Routed struct {
 }
 
 func (r Routed) apply(t *tx) error {
+	if err := t.route(r); err != nil {
+		return err
+	}
+	for i := range r.Deliveries {
+		if err := t.plan(r.Message.ID, &r.Deliveries[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begun applies a Routed together with the Intent of its only delivery behind
+// it, which is how nearly every delivery begins: so its row is written once, not
+// twice. It reports whether changes begin so; if not, nothing was done.
+func (t *tx) begun(changes []Change) (bool, error) {
+	if len(changes) < 2 {
+		return false, nil
+	}
+	r, routed := changes[0].(Routed)
+	i, intent := changes[1].(Intent)
+	if !routed || !intent || len(r.Deliveries) != 1 || r.Message.ID != i.Message || r.Deliveries[0].N != i.N {
+		return false, nil
+	}
+	if err := t.route(r); err != nil {
+		return true, err
+	}
+	d := &r.Deliveries[0]
+	return true, t.must(1, "intent", `INSERT INTO delivery (message, n, target, folder, rcpt, flags, rule, status, attempts, box, uidvalidity, uidnext, at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, ?, ?, ?)`,
+		r.Message.ID, d.N, d.Target, d.Folder, d.Rcpt, strings.Join(d.Flags, flagSep), d.Rule, i.Box, i.UIDValidity, i.UIDNext, i.At)
+}
+
+// flagSep separates flags in their column: no flag can contain it.
+const flagSep = "\n"
+
+// route writes the message's side of r.
+func (t *tx) route(r Routed) error {
 	m := r.Message
 	switch {
 	case m.Content == nil:
@@ -24,36 +61,35 @@ func (r Routed) apply(t *tx) error {
 		// deleted.
 		return conflict("message %d is routed nowhere", m.ID)
 	}
-	n, err := t.route(m, "status = 0")
+	n, err := t.routeFrom(m, routeNew)
 	if err == nil && n == 0 {
 		// Not for the first time: there may be rows.
 		if err = t.unplan(m.ID); err == nil {
-			n, err = t.route(m, "status IN (1, 5, 6)")
+			n, err = t.routeFrom(m, routeAgain)
 		}
 	}
-	if err != nil {
-		return err
+	if err == nil && n != 1 {
+		err = conflict("message %d cannot be routed any more", m.ID)
 	}
-	if n != 1 {
-		return conflict("message %d cannot be routed any more", m.ID)
-	}
-	args := make([]any, 0, 7*len(r.Deliveries))
-	for i := range r.Deliveries {
-		d := &r.Deliveries[i]
-		args = append(args, m.ID, d.N, d.Target, d.Folder, d.Rcpt, strings.Join(d.Flags, flagSep), d.Rule)
-	}
-	return t.must(len(r.Deliveries), "route", `INSERT INTO delivery (message, n, target, folder, rcpt, flags, rule) VALUES `+
-		tuples(len(r.Deliveries), 7), args...)
+	return err
 }
 
-// flagSep separates flags in their column: no flag can contain it.
-const flagSep = "\n"
+const (
+	routeMessage = `UPDATE message SET status = 1, fetches = 0, size = ?, hash = ?, canon_size = ?, stable = ?, body = ?, msgid = ?, octets = ?, keep_for = ?
+		WHERE id = ? AND gone_at = 0 AND `
+	routeNew   = routeMessage + "status = 0"
+	routeAgain = routeMessage + "status IN (1, 5, 6)"
+)
 
-func (t *tx) route(m *Message, from string) (int64, error) {
+func (t *tx) routeFrom(m *Message, sql string) (int64, error) {
 	c := m.Content
-	return t.exec(`UPDATE message SET status = 1, fetches = 0, size = ?, hash = ?, canon_size = ?, stable = ?, body = ?, msgid = ?, octets = ?, keep_for = ?
-		WHERE id = ? AND gone_at = 0 AND `+from,
-		m.Size, c.Hash[:], c.CanonSize, c.Stable[:], c.Body[:], c.MessageID, c.Octets, m.keepFor(), m.ID)
+	return t.exec(sql, m.Size, c.Hash[:], c.CanonSize, c.Stable[:], c.Body[:], c.MessageID, c.Octets, m.keepFor(), m.ID)
+}
+
+// plan writes the row of a delivery that is decided.
+func (t *tx) plan(message int64, d *Delivery) error {
+	return t.must(1, "route", `INSERT INTO delivery (message, n, target, folder, rcpt, flags, rule) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		message, d.N, d.Target, d.Folder, d.Rcpt, strings.Join(d.Flags, flagSep), d.Rule)
 }
 
 // unplan forgets deliveries of which nothing was ever sent.
@@ -106,17 +142,29 @@ type Delivered struct {
 	At          time.Time
 }
 
+const (
+	deliver = `UPDATE delivery SET status = 3, box = ?, uidvalidity = ?, uid = ?, existed = ?, class = '', reply = ?, next_try = 0, at = ?
+		WHERE message = ? AND n = ? AND `
+	deliverBegun = deliver + `status IN (1, 2)`
+	// One copy serves one delivery, also when two passes find it at once.
+	deliverExisting = deliver + `status <> 3 AND NOT EXISTS (SELECT 1 FROM delivery o WHERE o.target = delivery.target
+		AND o.box = ?1 AND o.uidvalidity = ?2 AND o.uid = ?3 AND o.uid > 0 AND o.status = 3)`
+)
+
 func (d Delivered) apply(t *tx) error {
-	from := "status IN (1, 2)"
+	sql := deliverBegun
 	if d.Existed {
-		// One copy serves one delivery, also when two passes find it at once.
-		from = `status <> 3 AND NOT EXISTS (SELECT 1 FROM delivery o WHERE o.target = delivery.target
-			AND o.box = ?1 AND o.uidvalidity = ?2 AND o.uid = ?3 AND o.uid > 0 AND o.status = 3)`
+		sql = deliverExisting
 	}
-	t.settle = append(t.settle, d.Message)
-	return t.must(1, "delivered", `UPDATE delivery SET status = 3, box = ?, uidvalidity = ?, uid = ?, existed = ?, class = '',
-		reply = ?, next_try = 0, at = ? WHERE message = ? AND n = ? AND `+from,
-		d.Box, d.UIDValidity, d.UID, d.Existed, d.Reply, d.At, d.Message, d.N)
+	if err := t.must(1, "delivered", sql, d.Box, d.UIDValidity, d.UID, d.Existed, d.Reply, d.At, d.Message, d.N); err != nil {
+		return err
+	}
+	// IN with more than two values would be a table of its own, made for every
+	// message.
+	_, err := t.exec(`UPDATE message SET status = 2, note = iif(suspect, note, ''), next_try = 0
+		WHERE id = ?1 AND gone_at = 0 AND (status = 1 OR status = 5 OR status = 6)
+		AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.message = ?1 AND status <> 3)`, d.Message)
+	return err
 }
 
 // Failed records that a copy was certainly not stored. Uncharge gives the

@@ -1,9 +1,12 @@
 package state
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestRouted_again replaces what was never begun and keeps what was.
@@ -165,5 +168,33 @@ func TestCopies(t *testing.T) {
 	diff(t, "copies", got, []Copy{want(ms[0], 11), want(ms[1], 0)})
 	if got, err := s.Copies(ctx, "home", "INBOX"); err != nil || got != nil {
 		t.Errorf("copies elsewhere = %+v, %v", got, err)
+	}
+}
+
+// An intent that comes with the route it belongs to leaves the same rows as one
+// that comes later.
+func TestIntent_withItsRoute(t *testing.T) {
+	s := open(t, Options{})
+	_, ms := list(t, s, 3)
+	mustPut(t, s, routed(ms[0], 1), intent(ms[0], 0))
+	mustPut(t, s, routed(ms[1], 1))
+	mustPut(t, s, intent(ms[1], 0))
+	got := deliveriesOf(t, s, ms[0].ID, ms[1].ID)
+	if len(got) != 2 {
+		t.Fatalf("%d deliveries", len(got))
+	}
+	together, apart := got[0], got[1]
+	together.Message = apart.Message
+	if d := cmp.Diff(apart, together); d != "" || apart.Status != DeliveryIntent || apart.Attempts != 1 {
+		t.Errorf("apart %+v; together (-apart +together)\n%s", apart, d)
+	}
+	wantStatus(t, s, ms[0].ID, StatusRouted)
+	// One that is about another copy than the route's stands by itself.
+	err := s.Put(ctx, routed(ms[2], 1), intent(ms[2], 1))
+	if !errors.Is(err, ErrConflict) {
+		t.Errorf("an intent without a row: %v", err)
+	}
+	if got := deliveriesOf(t, s, ms[2].ID); len(got) != 0 {
+		t.Errorf("the route of a refused Put was written: %+v", got)
 	}
 }

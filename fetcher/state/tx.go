@@ -4,12 +4,9 @@ import "fmt"
 
 // tx is a transaction of the writer.
 type tx struct {
-	s *Store
-	c *conn
-	// settle holds messages of which a delivery was delivered: whether they are
-	// safe now is asked once for all of them.
-	settle []int64
-	then   []func() // run after the commit
+	s    *Store
+	c    *conn
+	then []func() // run after the commit
 }
 
 // run applies a batch and commits it. culprit is the index of the Put whose
@@ -19,42 +16,30 @@ func (t *tx) run(batch []*put) (culprit int, err error) {
 		return -1, err
 	}
 	for i, p := range batch {
-		for _, ch := range p.changes {
-			if err := t.apply(ch); err != nil {
-				return i, err
-			}
+		if err := t.applyAll(p.changes); err != nil {
+			return i, err
 		}
-	}
-	if err := t.settled(); err != nil {
-		return -1, err
 	}
 	_, err = t.c.exec("COMMIT")
 	return -1, err
 }
 
-func (t *tx) apply(ch Change) error {
-	switch ch.(type) {
-	case Delivered, Intent, Commit, Failed, Routed, Fetching:
-		// They do not ask whether a message is safe.
-	default:
-		if err := t.settled(); err != nil {
+// applyAll applies the changes of one Put.
+func (t *tx) applyAll(changes []Change) error {
+	for len(changes) > 0 {
+		n := 1
+		begun, err := t.begun(changes)
+		if begun {
+			n = 2
+		} else if err == nil {
+			err = changes[0].apply(t)
+		}
+		if err != nil {
 			return err
 		}
+		changes = changes[n:]
 	}
-	return ch.apply(t)
-}
-
-// settled makes the messages safe whose deliveries are all delivered now.
-func (t *tx) settled() error {
-	if len(t.settle) == 0 {
-		return nil
-	}
-	_, err := t.c.exec(`UPDATE message SET status = ?, note = iif(suspect, note, ''), next_try = 0
-		WHERE id IN (SELECT value FROM json_each(?)) AND gone_at = 0 AND status IN (1, 5, 6)
-		AND NOT EXISTS (SELECT 1 FROM delivery WHERE delivery.message = message.id AND status <> 3)`,
-		StatusSafe, ids(t.settle))
-	t.settle = t.settle[:0]
-	return err
+	return nil
 }
 
 // finish does what waited for the commit.
