@@ -40,6 +40,9 @@ type put struct {
 	done    chan error
 }
 
+// idle holds puts that were answered, or never handed over.
+var idle = sync.Pool{New: func() any { return &put{done: make(chan error, 1)} }}
+
 // Path returns the database file's path.
 func (s *Store) Path() string { return s.path }
 
@@ -60,7 +63,12 @@ func (s *Store) Put(ctx context.Context, changes ...Change) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	p := &put{changes: changes, done: make(chan error, 1)}
+	p := idle.Get().(*put)
+	p.changes = changes
+	defer func() {
+		p.changes = nil
+		idle.Put(p)
+	}()
 	select {
 	case s.puts <- p:
 		return <-p.done
