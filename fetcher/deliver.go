@@ -178,7 +178,7 @@ func (p *pass) deliverPart(ctx context.Context, l *letter, part *part) error {
 	}
 	s.accepted()
 	// Not under ctx: the copy exists, and a record of it must, too.
-	err = p.put(context.WithoutCancel(ctx), state.Delivered{
+	err = p.put(context.Background(), state.Delivered{
 		Message: part.Message, N: part.N, Box: mark.Folder,
 		UIDValidity: cmp.Or(rc.UIDValidity, mark.UIDValidity), UID: rc.UID, Existed: rc.Existed, Reply: rc.Reply, At: p.f.now(),
 	})

@@ -279,7 +279,8 @@ func (p *pass) receive(ctx context.Context, it item, inc maildrop.Incoming, reco
 	if inc.Err != nil {
 		return nil, p.notFetched(ctx, it, inc.Err)
 	}
-	b, err := p.f.bodies().take(ctx, inc.Body, it.Size)
+	l := &letter{item: it}
+	err := p.f.bodies().fill(ctx, &l.body, inc.Body, it.Size)
 	switch {
 	case errors.Is(err, errSpoolFull) && p.account.Consumes:
 		return nil, err // hang up before its end, or it is never shown again
@@ -292,18 +293,18 @@ func (p *pass) receive(ctx context.Context, it item, inc maildrop.Incoming, reco
 	case err != nil:
 		return nil, p.notFetched(ctx, it, err)
 	}
-	if known, err := p.settled(ctx, it, b, recorded); known || err != nil {
-		b.release()
+	if known, err := p.settled(ctx, it, &l.body, recorded); known || err != nil {
+		l.body.release()
 		return nil, err
 	}
 	p.fetched.Add(1)
-	p.octets.Add(b.octets)
+	p.octets.Add(l.body.octets)
 	p.mu.Lock()
 	p.report.New++
-	p.report.Bytes += b.octets
+	p.report.Bytes += l.body.octets
 	p.mu.Unlock()
-	p.stash(it, b)
-	l := p.open(it, b, recorded)
+	p.stash(it, &l.body)
+	p.open(l, recorded)
 	step("K6")
 	return p.opened(ctx, l), nil
 }

@@ -93,7 +93,7 @@ type Event struct {
 	// Deleted and, in a dry run, Planned. One for each destination.
 	UIDL      string // raw octets of the server; escape before printing
 	MessageID string
-	Header    *rules.Header // of a message that was read; keeping it keeps all of the header
+	Header    *rules.Header // of a message that was read; keeping it keeps the message
 	Octets    int64
 	Target    string
 	Folder    string // as the server calls it, or as routed when it was not asked

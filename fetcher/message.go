@@ -1,6 +1,8 @@
 package fetcher
 
 import (
+	"slices"
+
 	"popferry/fetcher/maildrop"
 	"popferry/fetcher/state"
 	"popferry/rules"
@@ -18,12 +20,13 @@ type item struct {
 // goes.
 type letter struct {
 	item
-	body    *body
-	header  *rules.Header
+	body    body
+	header  rules.Header
 	message targets.Message
 	action  rules.Action
 	rule    string // the last rule that matched
 	parts   []part
+	first   [1]part // what parts lie in unless there are more
 
 	routed      bool // the parts are on record
 	quarantined bool // refused too often
@@ -37,24 +40,23 @@ type part struct {
 	derived bool // text from the message is part of the folder's name
 }
 
-// open reads what is needed of a complete body and decides where the message
-// goes. A route that an earlier pass recorded stands, whatever the rules say
+// open reads what is needed of a letter whose body is complete and decides where
+// it goes. A route that an earlier pass recorded stands, whatever the rules say
 // now: some of its copies exist already.
-func (p *pass) open(it item, b *body, recorded []state.Delivery) *letter {
-	h := rules.ParseHeader(b.head)
-	l := &letter{item: it, body: b, header: h}
+func (p *pass) open(l *letter, recorded []state.Delivery) {
+	h, b := &l.header, &l.body
+	h.Parse(b.head)
 	l.message = targets.Message{
-		Key:        p.account.Name + "/" + endpoint.Printable(it.UIDL, 80),
-		MessageID:  h.MessageID(),
-		ReturnPath: h.ReturnPath(),
-		Received:   h.Received(),
-		Date:       h.Date(),
-		Size:       b.size,
-		Hash:       b.hash,
-		Body:       b,
+		Key:       p.account.Name + "/" + endpoint.Printable(l.UIDL, 80),
+		MessageID: h.MessageID(),
+		Received:  h.Received(),
+		Date:      h.Date(),
+		Size:      b.size,
+		Hash:      b.hash,
+		Body:      b,
 	}
-	it.msg.Size = it.Size // as it was when its content was read
-	it.msg.Content = &state.Content{
+	l.msg.Size = l.Size // as it was when its content was read
+	l.msg.Content = &state.Content{
 		Hash:      b.hash,
 		CanonSize: b.canon,
 		Octets:    b.octets,
@@ -62,18 +64,27 @@ func (p *pass) open(it item, b *body, recorded []state.Delivery) *letter {
 		Stable:    targets.StableHash(b.head),
 		Body:      b.text,
 	}
+	l.parts = l.first[:0]
 	if len(recorded) > 0 {
 		for _, d := range recorded {
 			l.parts = append(l.parts, part{Delivery: d, dest: destOf(d)})
 		}
 		l.routed = true
-		return l
+	} else {
+		p.route(l, b.size, b)
 	}
-	p.route(l, b.size)
-	return l
+	if slices.ContainsFunc(l.parts, p.mailed) {
+		l.message.ReturnPath = h.ReturnPath()
+	}
+}
+
+// mailed reports whether a copy goes to a target that takes an envelope.
+func (p *pass) mailed(w part) bool {
+	s := p.sinks[w.Target]
+	return s != nil && s.finder == nil
 }
 
 // event starts an event about the message of l.
 func (l *letter) event(k Kind) Event {
-	return Event{Kind: k, UIDL: l.UIDL, MessageID: l.message.MessageID, Header: l.header, Octets: l.body.octets, Rule: l.rule}
+	return Event{Kind: k, UIDL: l.UIDL, MessageID: l.message.MessageID, Header: &l.header, Octets: l.body.octets, Rule: l.rule}
 }

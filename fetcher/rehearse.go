@@ -69,7 +69,7 @@ func (p *pass) preview(ctx context.Context, conn *maildrop.Conn, items []item) e
 		if inc.Err == nil {
 			var head []byte
 			if head, inc.Err = io.ReadAll(io.LimitReader(inc.Body, headerMax)); inc.Err == nil {
-				p.planned(it, rules.ParseHeader(head))
+				p.planned(it, head)
 				continue
 			}
 		}
@@ -82,10 +82,11 @@ func (p *pass) preview(ctx context.Context, conn *maildrop.Conn, items []item) e
 }
 
 // planned emits what would become of one message, one event a copy.
-func (p *pass) planned(it item, h *rules.Header) {
-	l := &letter{item: it, header: h}
-	p.route(l, it.Size)
-	e := Event{Kind: Planned, UIDL: it.UIDL, MessageID: h.MessageID(), Header: h, Octets: it.Size, Rule: l.rule}
+func (p *pass) planned(it item, head []byte) {
+	l := &letter{item: it}
+	l.header.Parse(head)
+	p.route(l, it.Size, nil)
+	e := Event{Kind: Planned, UIDL: it.UIDL, MessageID: l.header.MessageID(), Header: &l.header, Octets: it.Size, Rule: l.rule}
 	switch l.action {
 	case rules.Skip:
 		e.Reason = "leave on the maildrop"

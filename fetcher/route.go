@@ -13,6 +13,9 @@ import (
 // ask asks the rules about a message of size octets. b is nil if only its header
 // was read.
 func (p *pass) ask(h *rules.Header, size int64, b *body) rules.Decision {
+	if p.job.Rules == nil {
+		return p.job.Rules.Decide(nil) // which looks at nothing
+	}
 	m := &rules.Message{Account: p.account.Name, Header: h, Size: size, Now: p.f.now()}
 	if b != nil {
 		m.Body = b.below
@@ -20,15 +23,17 @@ func (p *pass) ask(h *rules.Header, size int64, b *body) rules.Decision {
 	return p.job.Rules.Decide(m)
 }
 
-// route decides where the message of l goes, one part for each copy.
-func (p *pass) route(l *letter, size int64) {
-	d := p.ask(l.header, size, l.body)
+// route decides where the message of l goes, one part for each copy. b is nil if
+// only its header was read.
+func (p *pass) route(l *letter, size int64, b *body) {
+	d := p.ask(&l.header, size, b)
 	l.action = d.Action
 	l.msg.Keep = keepFor(d.Keep)
 	if n := len(d.Matched); n > 0 {
 		l.rule = d.Matched[n-1]
 	}
-	for _, del := range d.For(p.job.Targets) {
+	var few [2]rules.Delivery
+	for _, del := range d.Append(few[:0], p.job.Targets) {
 		p.addParts(l, del)
 	}
 }

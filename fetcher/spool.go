@@ -47,8 +47,9 @@ func newSpool(dir string) *spool {
 // CRLF, never empty. It is immutable once take returned it.
 type body struct {
 	io.ReaderAt
-	size   int64 // octets here
-	octets int64 // octets as the server sent them
+	memory bytes.Reader // the ReaderAt, if there is no file
+	size   int64        // octets here
+	octets int64        // octets as the server sent them
 	hash   targets.Hash
 	canon  int64        // octets of the canonical form
 	text   targets.Hash // of the canonical form without the header
@@ -75,13 +76,25 @@ func (b *body) release() {
 	}
 	b.sp.mem.Release(b.held)
 	b.held = 0
+	b.memory.Reset(nil)
 	b.ReaderAt, b.head = nil, nil
 }
 
 // take reads r to its end. It waits until the budget has room for claim octets,
 // what LIST said. After an error nothing is held; r may not be at its end.
 func (s *spool) take(ctx context.Context, r io.Reader, claim int64) (*body, error) {
-	in := intake{sp: s, b: &body{sp: s}, edge: append(make([]byte, 0, 8), crlf...)} // as if a line had ended: a message may have no header
+	b := new(body)
+	if err := s.fill(ctx, b, r, claim); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// fill is take into a body that is part of something else.
+func (s *spool) fill(ctx context.Context, b *body, r io.Reader, claim int64) error {
+	*b = body{sp: s}
+	in := intake{sp: s, b: b}
+	in.edge = append(in.edges[:0], crlf...) // as if a line had ended: a message may have no header
 	// A little more than LIST says: bare LFs grow and some servers do not count
 	// line ends. What it lies about beyond that is at most inMemory a message,
 	// one message at a time.
@@ -91,9 +104,9 @@ func (s *spool) take(ctx context.Context, r io.Reader, claim int64) (*body, erro
 		room = headerMax
 	}
 	if err := s.mem.Acquire(ctx, room); err != nil {
-		return nil, err
+		return err
 	}
-	in.b.held = room
+	b.held = room
 	var err error
 	if large {
 		err = in.toFile(nil)
@@ -103,11 +116,13 @@ func (s *spool) take(ctx context.Context, r io.Reader, claim int64) (*body, erro
 	if err == nil {
 		err = in.read(r)
 	}
-	if err != nil {
-		in.b.release()
-		return nil, err
+	if err == nil {
+		err = in.done()
 	}
-	return in.done()
+	if err != nil {
+		b.release()
+	}
+	return err
 }
 
 // intake is a body while it is being read.
@@ -117,7 +132,8 @@ type intake struct {
 	mem   []byte
 	canon targets.Canon
 	text  targets.Canon // of what follows the header
-	edge  []byte        // the last octets before it began, "" once it has
+	edge  []byte        // the last octets before it began, nil once it has
+	edges [8]byte       // what edge lies in
 	last  byte
 }
 
@@ -271,14 +287,13 @@ func (in *intake) spill(p []byte) error {
 	return nil
 }
 
-func (in *intake) done() (*body, error) {
+func (in *intake) done() error {
 	b := in.b
 	if b.size == 0 {
 		// An empty message cannot be stored anywhere; one CRLF is its canonical
 		// form.
 		if err := in.store(crlf); err != nil {
-			b.release()
-			return nil, err
+			return err
 		}
 	}
 	b.hash, b.canon = in.canon.Sum()
@@ -288,11 +303,12 @@ func (in *intake) done() (*body, error) {
 		b.head = bytes.Clone(headerOf(b.head)) // or every large body pins headerMax octets
 		b.sp.mem.Release(b.held)
 		b.held = 0
-		return b, nil
+		return nil
 	}
-	b.ReaderAt = bytes.NewReader(in.mem)
+	b.memory.Reset(in.mem)
+	b.ReaderAt = &b.memory
 	b.head = headerOf(in.mem[:min(len(in.mem), headerMax)])
-	return b, nil
+	return nil
 }
 
 // headerOf returns what comes before the first empty line, with it.

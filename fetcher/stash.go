@@ -114,12 +114,13 @@ func (p *pass) unstashed(ctx context.Context, it item, recorded []state.Delivery
 		return nil
 	}
 	defer f.Close()
-	b, err := p.f.bodies().take(ctx, f, it.Size)
-	if err != nil {
+	l := &letter{item: it}
+	if err := p.f.bodies().fill(ctx, &l.body, f, it.Size); err != nil {
 		p.setback(it, Event{Kind: Failed, UIDL: it.UIDL, Octets: it.Size, Err: err})
 		return nil
 	}
-	return p.opened(ctx, p.open(it, b, recorded))
+	p.open(l, recorded)
+	return p.opened(ctx, l)
 }
 
 // stashed makes the directory of the stash and returns the messages in it.

@@ -252,8 +252,11 @@ func unite(list, more []string) []string {
 
 // For returns the deliveries of d with those to every target written out as one
 // for each of targets. Of two to one folder of one target one is left.
-func (d Decision) For(targets []string) []Delivery {
-	var out draft
+func (d Decision) For(targets []string) []Delivery { return d.Append(nil, targets) }
+
+// Append is For into an empty list.
+func (d Decision) Append(list []Delivery, targets []string) []Delivery {
+	out := draft{Decision: Decision{Deliver: list}}
 	for _, w := range d.Deliver {
 		names := targets
 		if w.Target != "" {

@@ -20,6 +20,7 @@ const (
 type Header struct {
 	raw    []byte
 	fields []field
+	few    [32]field // what fields lie in unless there are more
 }
 
 // field tells where in Header.raw a field lies.
@@ -33,11 +34,19 @@ type field struct {
 // skipped, lines end in LF, CRLF or CRCRLF. The header ends at the first empty
 // line, with b, or at 256 KiB or 2,000 fields.
 func ParseHeader(b []byte) *Header {
+	h := new(Header)
+	h.Parse(b)
+	return h
+}
+
+// Parse is ParseHeader into a Header that is part of something else. Nobody may
+// be using it.
+func (h *Header) Parse(b []byte) {
 	b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))
 	if len(b) > maxHeader {
 		b = b[:maxHeader]
 	}
-	h := &Header{raw: b, fields: make([]field, 0, 32)}
+	h.raw, h.fields = b, h.few[:0]
 	inField := false // the line before was a field, so a continuation is part of it
 	for pos := 0; pos < len(b); {
 		next := len(b)
@@ -50,7 +59,7 @@ func ParseHeader(b []byte) *Header {
 		}
 		switch {
 		case end == pos:
-			return h
+			return
 		case b[pos] == ' ' || b[pos] == '\t':
 			if inField {
 				h.fields[len(h.fields)-1].end = int32(end)
@@ -59,14 +68,13 @@ func ParseHeader(b []byte) *Header {
 			var f field
 			if f, inField = parseField(b, pos, end); inField {
 				if len(h.fields) == maxFields {
-					return h
+					return
 				}
 				h.fields = append(h.fields, f)
 			}
 		}
 		pos = next
 	}
-	return h
 }
 
 // parseField looks at the first line of a field, b[pos:end]. Names are those of
