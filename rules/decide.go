@@ -186,7 +186,8 @@ func (d *draft) apply(r *rule, v *view) []Delivery {
 	asked := r.deliveries(v)
 	for _, w := range asked {
 		w.Dest.Flags = unite(slices.Clone(w.Dest.Flags), d.flags)
-		d.add(w)
+		w.Dest.Rcpt = slices.Clone(w.Dest.Rcpt)
+		d.Deliver = merged(d.Deliver, w)
 	}
 	return asked
 }
@@ -214,20 +215,19 @@ func (r *rule) deliveries(v *view) []Delivery {
 	return all
 }
 
-// add adds a delivery, or its flags and recipients to the one that goes to the
-// same place.
-func (d *draft) add(w Delivery) {
-	for i := range d.Deliver {
-		have := &d.Deliver[i]
+// merged adds a delivery to list, or its flags and recipients to the one that
+// goes to the same place. w becomes list's.
+func merged(list []Delivery, w Delivery) []Delivery {
+	for i := range list {
+		have := &list[i]
 		if have.Target == w.Target && have.Dest.Folder == w.Dest.Folder && (have.Dest.Rcpt == nil) == (w.Dest.Rcpt == nil) {
 			have.Dest.Flags = unite(have.Dest.Flags, w.Dest.Flags)
 			have.Dest.Rcpt = unite(have.Dest.Rcpt, w.Dest.Rcpt)
 			have.Derived = have.Derived && w.Derived
-			return
+			return list
 		}
 	}
-	w.Dest.Rcpt = slices.Clone(w.Dest.Rcpt)
-	d.Deliver = append(d.Deliver, w)
+	return append(list, w)
 }
 
 // finish adds the implicit keep where no rule named a place.
@@ -256,18 +256,21 @@ func (d Decision) For(targets []string) []Delivery { return d.Append(nil, target
 
 // Append is For into an empty list.
 func (d Decision) Append(list []Delivery, targets []string) []Delivery {
-	out := draft{Decision: Decision{Deliver: list}}
 	for _, w := range d.Deliver {
-		names := targets
 		if w.Target != "" {
-			names = []string{w.Target}
+			list = merged(list, w.toTarget(w.Target))
+			continue
 		}
-		for _, name := range names {
-			own := w
-			own.Target = name
-			own.Dest.Flags, own.Dest.Rcpt = slices.Clone(w.Dest.Flags), slices.Clone(w.Dest.Rcpt)
-			out.add(own)
+		for _, name := range targets {
+			list = merged(list, w.toTarget(name))
 		}
 	}
-	return out.Deliver
+	return list
+}
+
+// toTarget is a delivery to one target that shares nothing with w.
+func (w Delivery) toTarget(target string) Delivery {
+	w.Target = target
+	w.Dest.Flags, w.Dest.Rcpt = slices.Clone(w.Dest.Flags), slices.Clone(w.Dest.Rcpt)
+	return w
 }
