@@ -136,7 +136,7 @@ func (t *Target) Deliver(ctx context.Context, m *targets.Message, to targets.Des
 	d.job = job{
 		body: m.Body, size: m.Size, flags: flags,
 		date: t.cfg.Date.internalDate(m, t.now()),
-		done: make(chan result, 1),
+		done: outcomes.Get().(chan result),
 	}
 	for {
 		f, err := t.open(ctx, to.Folder)
@@ -151,10 +151,16 @@ func (t *Target) Deliver(ctx context.Context, m *targets.Message, to targets.Des
 		}
 		receipt, again, err := d.attempt(ctx, f)
 		if !again {
+			if !d.abandoned {
+				outcomes.Put(d.job.done)
+			}
 			return receipt, err
 		}
 	}
 }
+
+// outcomes are channels for outcomes that nobody will send anything to.
+var outcomes = sync.Pool{New: func() any { return make(chan result, 1) }}
 
 // delivery is one Deliver under way.
 type delivery struct {
@@ -165,6 +171,7 @@ type delivery struct {
 
 	tries, losses int
 	recreated     bool
+	abandoned     bool // its outcome may still come
 }
 
 // maxTries bounds the attempts at one message whatever happens.
@@ -182,6 +189,7 @@ func (d *delivery) attempt(ctx context.Context, f *folder) (_ targets.Receipt, a
 	select {
 	case r = <-d.job.done:
 	case <-ctx.Done():
+		d.abandoned = true
 		return targets.Receipt{}, false, d.abandon(ctx, f, f.op())
 	}
 	switch cmd := r.cmd; {
