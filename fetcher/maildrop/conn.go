@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -245,42 +246,82 @@ func (c *Conn) send(ctx context.Context, cmd string) error {
 
 // sendSecret is send for a line that may be logged only as shown.
 func (c *Conn) sendSecret(ctx context.Context, cmd, shown string) error {
-	if c.err != nil {
-		return c.err
-	}
 	// The second line would be a second command, with a reply of its own.
 	if strings.ContainsAny(cmd, "\r\n\x00") {
 		return c.fail(ctx, shown, errors.New("argument with a line break or a NUL"))
 	}
-	if c.due == 0 && c.lc.br.Buffered() > 0 {
-		line, _ := c.lc.br.Peek(min(c.lc.br.Buffered(), 80))
-		return c.fail(ctx, shown, botchf("said without being asked: %q", words(line)))
+	if err := c.sending(ctx, op{verb: shown}); err != nil {
+		return err
 	}
-	if c.trace {
-		c.log.Debug("> " + shown)
-	}
-	c.due++
 	if err := c.pop.Send(cmd); err != nil {
 		return c.fail(ctx, shown, err)
 	}
 	return nil
 }
 
+// op is a command about a message. It is text only where somebody reads it:
+// there are two of them for every message.
+type op struct {
+	verb string
+	num  int    // of the message; 0 for none
+	arg  string // with a blank before it
+}
+
+func (o op) append(b []byte) []byte {
+	b = append(b, o.verb...)
+	if o.num != 0 {
+		b = strconv.AppendInt(append(b, ' '), int64(o.num), 10)
+	}
+	return append(b, o.arg...)
+}
+
+func (o op) String() string { return string(o.append(nil)) }
+
+// sendOp is send without the string.
+func (c *Conn) sendOp(ctx context.Context, o op) error {
+	if err := c.sending(ctx, o); err != nil {
+		return err
+	}
+	c.lc.out = append(o.append(c.lc.out), "\r\n"...)
+	return nil
+}
+
+// sending notes that a command is about to be queued, which must not be answered
+// already.
+func (c *Conn) sending(ctx context.Context, o op) error {
+	if c.err != nil {
+		return c.err
+	}
+	if c.due == 0 && c.lc.br.Buffered() > 0 {
+		line, _ := c.lc.br.Peek(min(c.lc.br.Buffered(), 80))
+		return c.fail(ctx, o.String(), botchf("said without being asked: %q", words(line)))
+	}
+	if c.trace {
+		c.log.Debug("> " + o.String())
+	}
+	c.due++
+	return nil
+}
+
 // reply reads the next status line. The error of -ERR is Refused; all others
 // end the connection.
-func (c *Conn) reply(ctx context.Context, op string) error {
+func (c *Conn) reply(ctx context.Context, cmd string) error { return c.replyTo(ctx, op{verb: cmd}) }
+
+func (c *Conn) replyTo(ctx context.Context, o op) error {
 	if c.err != nil {
 		return c.err
 	}
 	_, err := c.pop.ReadOne()
 	c.due--
 	if c.lc.err != nil {
-		return c.fail(ctx, op, c.lc.err)
+		return c.fail(ctx, o.String(), c.lc.err)
 	}
-	c.debug(op)
+	if c.trace {
+		c.debug(o.String())
+	}
 	if err != nil {
 		text := c.lc.last.text
-		return &Error{Kind: Refused, Code: codeOf(text), Op: op, Reply: errReply(c.said())}
+		return &Error{Kind: Refused, Code: codeOf(text), Op: o.String(), Reply: errReply(c.said())}
 	}
 	return nil
 }

@@ -81,17 +81,11 @@ type fetch struct {
 
 	pull   func() (Entry, bool)
 	held   []Entry // pulled, but the window was full: at most one
-	flight []asked // in order
+	flight []Entry // asked for, in order
 	octets int64   // of these, by LIST
 }
 
-// asked is an entry and the command that asks for it.
-type asked struct {
-	Entry
-	op string
-}
-
-func (f *fetch) op(e Entry) string { return f.verb + " " + strconv.Itoa(e.Num) + f.arg }
+func (f *fetch) op(e Entry) op { return op{f.verb, e.Num, f.arg} }
 
 func (c *Conn) fetch(ctx context.Context, want iter.Seq[Entry], f fetch) iter.Seq[Incoming] {
 	return func(yield func(Incoming) bool) {
@@ -125,13 +119,14 @@ func (f *fetch) run(ctx context.Context, c *Conn, g *grace, yield func(Incoming)
 		if err != nil {
 			first := f.held
 			if len(f.flight) > 0 {
-				first = []Entry{f.flight[0].Entry}
+				first = f.flight
 			}
 			yield(Incoming{Entry: first[0], Err: err})
 			return
 		}
-		e, op := f.land()
-		if err := c.reply(ctx, op); err != nil {
+		e := f.land()
+		op := f.op(e)
+		if err := c.replyTo(ctx, op); err != nil {
 			more = yield(Incoming{Entry: e, Err: err})
 			if c.err != nil {
 				return
@@ -169,27 +164,27 @@ func (f *fetch) refill(ctx context.Context, c *Conn) error {
 		if len(f.flight) > 0 && f.octets+f.cost(e) > windowOctets {
 			return nil
 		}
-		op := f.op(e)
-		if err := c.send(ctx, op); err != nil {
+		if err := c.sendOp(ctx, f.op(e)); err != nil {
 			return err
 		}
-		f.held, f.flight, f.octets = f.held[:0], append(f.flight, asked{e, op}), f.octets+f.cost(e)
+		f.held, f.flight, f.octets = f.held[:0], append(f.flight, e), f.octets+f.cost(e)
 	}
 	return nil
 }
 
 // land takes the entry whose reply comes next.
-func (f *fetch) land() (Entry, string) {
-	a := f.flight[0]
-	f.flight, f.octets = f.flight[1:], f.octets-f.cost(a.Entry)
-	return a.Entry, a.op
+func (f *fetch) land() Entry {
+	e := f.flight[0]
+	f.flight, f.octets = f.flight[1:], f.octets-f.cost(e)
+	return e
 }
 
 // drain reads the replies that are still to come.
 func (f *fetch) drain(ctx context.Context, c *Conn) {
 	for len(f.flight) > 0 {
-		e, op := f.land()
-		switch err := c.reply(ctx, op); {
+		e := f.land()
+		op := f.op(e)
+		switch err := c.replyTo(ctx, op); {
 		case !Usable(err):
 			return
 		case err == nil:
@@ -207,7 +202,7 @@ func (c *Conn) pipelining() bool { return c.cfg.Pipelining != "off" }
 type body struct {
 	c     *Conn
 	ctx   context.Context //nolint:containedctx // a reader cannot be given one
-	op    string
+	op    op
 	dots  dotReader
 	left  []byte
 	size  int64 // by LIST
@@ -217,7 +212,7 @@ type body struct {
 	over  bool  // the iteration went on
 }
 
-func (c *Conn) newBody(ctx context.Context, e Entry, op string, show int64) *body {
+func (c *Conn) newBody(ctx context.Context, e Entry, op op, show int64) *body {
 	b := &body{c: c, ctx: ctx, op: op, dots: dotReader{lc: c.lc}, size: e.Size, limit: c.Ceiling, show: show}
 	if b.limit <= 0 {
 		b.limit = max(leastLimit, 2*e.Size)
@@ -235,16 +230,16 @@ func (b *body) next() ([]byte, error) {
 			// The dot was the mail's first line and not the end, so the rest of it
 			// comes where the next reply should be. An empty mail must not be
 			// delivered, and deleted, in its place.
-			b.dots.err = b.c.fail(b.ctx, b.op, botchf("the body ends at once, LIST says %d octets", b.size))
+			b.dots.err = b.c.fail(b.ctx, b.op.String(), botchf("the body ends at once, LIST says %d octets", b.size))
 			return nil, b.dots.err
 		}
 		return nil, err
 	}
 	if err != nil {
-		return nil, b.c.fail(b.ctx, b.op, err)
+		return nil, b.c.fail(b.ctx, b.op.String(), err)
 	}
 	if b.n += int64(len(piece)); b.n > b.limit {
-		b.c.err = &Error{Kind: TooLarge, Op: b.op, Err: fmt.Errorf("more than %d octets, which is more than allowed", b.limit)}
+		b.c.err = &Error{Kind: TooLarge, Op: b.op.String(), Err: fmt.Errorf("more than %d octets, which is more than allowed", b.limit)}
 		b.c.nc.Close()
 		b.dots.err = b.c.err
 		return nil, b.c.err
