@@ -146,7 +146,7 @@ func (p *pass) deliverPart(ctx context.Context, l *letter, part *part) error {
 	if err != nil {
 		return p.notSent(ctx, l, part, s, "", err)
 	}
-	var ch []state.Change
+	ch := make([]state.Change, 0, 2)
 	if !l.routed {
 		ch = append(ch, state.Routed{Message: l.msg, Deliveries: deliveries(l.parts)})
 	}

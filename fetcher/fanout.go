@@ -31,6 +31,9 @@ func (p *pass) lacking(recorded []state.Delivery) []string {
 // byLacking divides groups of items once more, by the targets that lack them. Those
 // that all lack come first; the order stays otherwise.
 func (p *pass) byLacking(groups [][]item, recorded map[int64][]state.Delivery) [][]item {
+	if len(recorded) == 0 {
+		return groups
+	}
 	all := strings.Join(p.lacking(nil), "\n")
 	var out [][]item
 	for _, items := range groups {

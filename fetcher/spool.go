@@ -94,7 +94,7 @@ func (s *spool) take(ctx context.Context, r io.Reader, claim int64) (*body, erro
 func (s *spool) fill(ctx context.Context, b *body, r io.Reader, claim int64) error {
 	*b = body{sp: s}
 	in := intake{sp: s, b: b}
-	in.edge = append(in.edges[:0], crlf...) // as if a line had ended: a message may have no header
+	in.held = copy(in.edge[:], crlf) // as if a line had ended: a message may have no header
 	// A little more than LIST says: bare LFs grow and some servers do not count
 	// line ends. What it lies about beyond that is at most inMemory a message,
 	// one message at a time.
@@ -132,8 +132,9 @@ type intake struct {
 	mem   []byte
 	canon targets.Canon
 	text  targets.Canon // of what follows the header
-	edge  []byte        // the last octets before it began, nil once it has
-	edges [8]byte       // what edge lies in
+	below bool          // it has begun
+	edge  [8]byte       // the last octets before that
+	held  int           // of edge
 	last  byte
 }
 
@@ -233,26 +234,26 @@ func (in *intake) store(p []byte) error {
 // split finds the end of the header and hashes what follows it: a server may
 // mark the header of a message it has shown, and it is still the same message.
 func (in *intake) split(p []byte) {
-	if in.edge == nil {
+	if in.below {
 		in.text.Write(p)
 		return
 	}
-	was := len(in.edge)
-	in.edge = append(in.edge, p[:min(len(p), len(crlfcrlf)-1)]...)
+	const most = len("\r\n\r\n") - 1 // octets of the end that are not yet it
+	edge := in.edge[:in.held+copy(in.edge[in.held:], p[:min(len(p), most)])]
 	start := -1
-	if i := bytes.Index(in.edge, crlfcrlf); i >= 0 { // it lies across pieces
-		start = i + len(crlfcrlf) - was
+	if i := bytes.Index(edge, crlfcrlf); i >= 0 { // it lies across pieces
+		start = i + len(crlfcrlf) - in.held
 	} else if i := bytes.Index(p, crlfcrlf); i >= 0 {
 		start = i + len(crlfcrlf)
 	}
 	switch {
 	case start >= 0:
-		in.edge = nil
+		in.below = true
 		in.text.Write(p[start:])
-	case len(p) >= len(crlfcrlf)-1:
-		in.edge = append(in.edge[:0], p[len(p)-len(crlfcrlf)+1:]...)
+	case len(p) >= most:
+		in.held = copy(in.edge[:], p[len(p)-most:])
 	default:
-		in.edge = append(in.edge[:0], in.edge[max(0, len(in.edge)-len(crlfcrlf)+1):]...)
+		in.held = copy(in.edge[:], edge[max(0, len(edge)-most):])
 	}
 }
 
