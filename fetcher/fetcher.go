@@ -51,6 +51,7 @@ type Job struct {
 	Accounts []*Account
 	Targets  []string          // names in Fetcher.Targets; each must take a message that no rule sends elsewhere
 	Dedupe   map[string]Dedupe // by target; those not in it Recover
+	Hold     map[string]bool   // by target, of Relays: a message whose final reply was lost waits for a person, and is not sent again
 	Rules    *rules.Set        // nil: every message goes to the targets' own folders
 }
 

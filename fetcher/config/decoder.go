@@ -211,7 +211,8 @@ type key[T any] struct {
 // section is the keys of one kind of mapping.
 type section[T any] struct {
 	keys  []key[T]
-	later []string // keys that config files of later versions may have
+	later []string          // keys that config files of later versions may have
+	alien map[string]string // keys of other kinds of the same thing: "folder" is for type "imap"
 }
 
 // fields are the keys that were there, by name, with their values, good or not.
@@ -263,6 +264,11 @@ func (s section[T]) unknown(d *decoder, k *yaml.Node, where string) {
 	if slices.Contains(s.later, k.Value) {
 		d.fail(k, "config-not-supported", "key %q in %s is not supported by this version of popferry", k.Value, where).
 			Hint = "Remove it, or use a version that has it."
+		return
+	}
+	if kind := s.alien[k.Value]; kind != "" {
+		d.fail(k, "config-unknown-key", "key %q in %s is only for targets of type %s", k.Value, where, kind).
+			Hint = "Keys allowed here: " + s.allowed()
 		return
 	}
 	e := d.fail(k, "config-unknown-key", "unknown key %s in %s", d.show(k), where)

@@ -15,7 +15,7 @@ func Keys() []Key {
 	for _, keys := range [][]Key{
 		topKeys().describe("top"), logKeys().describe("log"),
 		accountKeys().describe("account"), keepKeys().describe("keep"), limitKeys().describe("limits"),
-		imapKeys().describe("target"),
+		imapKeys().describe("target"), section[relayDraft]{keys: relayOnly}.describe("target"),
 		ruleKeys().describe("rule"), condKeys().describe("if"), thenKeys().describe("then"),
 		jobKeys().describe("job"),
 	} {

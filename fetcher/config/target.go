@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 
@@ -14,10 +15,13 @@ import (
 // Target is one checked target section.
 type Target struct {
 	Name   string
-	Type   string           // "imap"
+	Type   string           // "imap", "smtp" or "lmtp"
 	Server *endpoint.Server // part of Config; to show, not to change
 	Dedupe fetcher.Dedupe
+	Hold   bool // a message whose end is not known waits for a person
 	Config targets.Config
+
+	nobody bool // a relay without a recipient
 }
 
 // targetDraft is a target while it is read.
@@ -27,12 +31,16 @@ type targetDraft struct {
 }
 
 // laterTarget are the keys of targets that only later versions know.
-var laterTarget = []string{"rate", "recipient", "sender", "helo", "on_ambiguous", "path"}
+var laterTarget = []string{"rate", "path"}
+
+// targetTypes are the kinds of targets, the first being that of a target that
+// does not say.
+var targetTypes = []string{"imap", "smtp", "lmtp"}
 
 func imapKeys() section[targetDraft] {
 	first, rest := serverKeys(imap4, func(c *targetDraft) *endpoint.Server { return &c.Server })
 	keys := append([]key[targetDraft]{
-		{"type", "imap", "Kind of target: imap.", func(*decoder, value, *targetDraft) {}}, // read by target
+		{"type", "imap", "Kind of target: " + strings.Join(targetTypes, ", ") + ".", func(*decoder, value, *targetDraft) {}}, // read by target
 	}, first...)
 	keys = append(keys,
 		key[targetDraft]{
@@ -64,15 +72,21 @@ func imapKeys() section[targetDraft] {
 		"dedupe", "recover", "When the target is asked whether it has a message: recover (after an interruption, and until a first pass over the account is done), message-id (always) or off (never).",
 		func(d *decoder, v value, c *targetDraft) { c.dedupe = d.dedupe(v) },
 	})
-	return section[targetDraft]{keys: append(keys, rest...), later: slices.Concat(laterServer, laterTarget)}
+	return section[targetDraft]{
+		keys: append(keys, rest...), later: slices.Concat(laterServer, laterTarget),
+		alien: map[string]string{"recipient": "smtp or lmtp", "sender": "smtp or lmtp", "helo": "smtp or lmtp", "on_ambiguous": "smtp or lmtp"},
+	}
 }
 
 // target reads one entry of targets. It is nil when its type is not known: its
 // other keys would only be reported for the wrong reason.
 func (d *decoder) target(name, n *yaml.Node) *Target {
 	where := "target " + d.show(name)
-	if kind := lookup(n, "type"); kind != nil && !d.isIMAP(value{Node: kind, key: "type", where: where}) {
+	switch kind := d.targetType(n, where); kind {
+	case "":
 		return nil
+	case "smtp", "lmtp":
+		return d.relay(name, n, where, kind)
 	}
 	t := &targetDraft{Config: imap.Config{Folder: "INBOX", CreateFolders: true, Subscribe: true, Date: imap.DateReceived}}
 	f := imapKeys().read(d, n, where, t)
@@ -83,27 +97,30 @@ func (d *decoder) target(name, n *yaml.Node) *Target {
 	return &Target{Name: name.Value, Type: "imap", Server: &c.Server, Dedupe: t.dedupe, Config: c}
 }
 
-// isIMAP reads the type of a target.
-func (d *decoder) isIMAP(v value) bool {
+// targetType reads the type of a target; "" if it is none.
+func (d *decoder) targetType(n *yaml.Node, where string) string {
+	v := value{Node: lookup(n, "type"), key: "type", where: where}
+	if v.Node == nil {
+		return targetTypes[0]
+	}
 	var ok bool
 	if v.Node, ok = d.follow(v.Node); !ok || isNull(v.Node) {
-		return true // null is reported with the other keys
+		return targetTypes[0] // null is reported with the other keys
 	}
 	s, ok := d.scalar(v)
 	switch {
 	case !ok:
-		return false
-	case s == "imap":
-		return true
-	case slices.Contains([]string{"smtp", "lmtp", "maildir"}, s):
+	case slices.Contains(targetTypes, s):
+		return s
+	case s == "maildir":
 		d.fail(v.Node, "config-not-supported", "type %s in %s is not supported by this version of popferry", s, v.where).
-			Hint = "This version delivers to imap."
+			Hint = "This version delivers to " + strings.Join(targetTypes, ", ") + "."
 	default:
 		e := d.fail(v.Node, "config-word", "type in %s cannot be %s", v.where, d.show(v.Node))
-		e.Suggest = didYouMean(s, []string{"imap"})
-		e.Hint = "Words allowed here: imap"
+		e.Suggest = didYouMean(s, targetTypes)
+		e.Hint = "Words allowed here: " + strings.Join(targetTypes, ", ")
 	}
-	return false
+	return ""
 }
 
 // lookup returns the value of a key of mapping n; nil if there is none.
