@@ -92,7 +92,7 @@ type Event struct {
 	Header    *rules.Header // of a message that was read; keeping it keeps all of the header
 	Octets    int64
 	Target    string
-	Folder    string // as the server calls it, or as routed when it was not asked
+	Folder    string // as the server calls it, or as routed when it was not asked; of a relay the recipient
 	Rule      string // "" is the default
 	Reason    string // of Deleted, Skipped, Dropped, Held: "keep: 30d"
 	Err       error  // of Failed and Held

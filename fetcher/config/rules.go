@@ -99,7 +99,7 @@ func thenKeys() section[ruleDraft] {
 					r.Then.To = []string{}
 					r.places["then.to"] = v.Node
 					for _, e := range d.list(v) {
-						if s := d.address(e); s != "" {
+						if s := d.text(e); s != "" {
 							r.places[index("then.to", len(r.Then.To))] = e.Node
 							r.Then.To = append(r.Then.To, s)
 						}
