@@ -21,8 +21,8 @@
 //	    attempt counted                  Fetching committed, then RETR
 //	    body whole, route decided
 //	    intent                           Routed and Intent committed, then APPEND
-//	    (a relay: all but the final dot  Commit committed, then the dot)
-//	    tagged OK, 250                   Delivered committed
+//	    relays: all but the final dot    Commit committed, then the dot
+//	    tagged OK, or 250 after the dot  Delivered committed
 //	all outcomes committed               then DELE, only by this session's numbers
 //	DELE accepted                        DelSent committed, then QUIT
 //	QUIT confirmed                       Gone committed

@@ -16,6 +16,7 @@ import (
 	"popferry/targets"
 	"popferry/targets/endpoint"
 	"popferry/targets/imap"
+	"popferry/targets/smtp"
 )
 
 // run is one pass between servers that listen on the loopback, from a state on
@@ -39,6 +40,37 @@ type run struct {
 type login struct {
 	Port           int
 	User, Password string
+	Relay          *relay // a target by SMTP
+}
+
+// relay is how a target is delivered to that is no IMAP server.
+type relay struct {
+	LMTP, Hold bool
+	Rcpt       []string
+}
+
+// target opens the i-th target.
+func (r *run) target(i int) (targets.Target, error) {
+	l := r.Targets[i]
+	log := slog.New(slog.DiscardHandler)
+	if l.Relay != nil {
+		c := smtp.Config{Server: l.server(r.Timeout), LMTP: l.Relay.LMTP, Recipients: l.Relay.Rcpt, Helo: "client.example", FinalReply: r.Timeout}
+		return c.Open(targetName(i), log)
+	}
+	c := imap.Config{Server: l.server(r.Timeout), CreateFolders: true, Settle: r.Settle, SettleLarge: r.Settle}
+	return c.Open(targetName(i), log)
+}
+
+// places are where copies lie: a target, or at a relay each of its recipients.
+func (r *run) places() (names []string) {
+	for i, l := range r.Targets {
+		if l.Relay == nil {
+			names = append(names, targetName(i))
+			continue
+		}
+		names = append(names, l.Relay.Rcpt...)
+	}
+	return names
 }
 
 func (l login) server(timeout time.Duration) endpoint.Server {
@@ -76,10 +108,10 @@ func (r *run) pass(ctx context.Context, ready func(*state.Store) error) (report 
 	}
 	f := &Fetcher{Targets: map[string]targets.Target{}, State: st, Spool: r.Spool, Now: func() time.Time { return r.Now }}
 	account := r.account()
-	job := &Job{Name: "job", Accounts: []*Account{account}}
+	job := &Job{Name: "job", Accounts: []*Account{account}, Hold: map[string]bool{}}
 	for i, l := range r.Targets {
-		c := imap.Config{Server: l.server(r.Timeout), CreateFolders: true, Settle: r.Settle, SettleLarge: r.Settle}
-		t, err := c.Open(targetName(i), slog.New(slog.DiscardHandler))
+		job.Hold[targetName(i)] = l.Relay != nil && l.Relay.Hold
+		t, err := r.target(i)
 		if err != nil {
 			return report, err
 		}

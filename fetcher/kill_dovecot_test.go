@@ -20,8 +20,8 @@ func newReal(tr *trial, server *dovecot.Server, id int, mail []string) *real {
 	r := &real{trial: tr, server: server, src: fmt.Sprintf("src%d", id), dst: fmt.Sprintf("dst%d", id)}
 	tr.ends = r
 	r.put(mail...)
-	tr.run.POP = login{server.POP3, r.src, dovecot.Password}
-	tr.run.Targets = []login{{server.IMAP, r.dst, dovecot.Password}}
+	tr.run.POP = login{Port: server.POP3, User: r.src, Password: dovecot.Password}
+	tr.run.Targets = []login{{Port: server.IMAP, User: r.dst, Password: dovecot.Password}}
 	return r
 }
 

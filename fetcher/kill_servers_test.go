@@ -89,12 +89,12 @@ func (s *scripted) start() *scripted {
 	if err := s.pop.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	s.run.POP = login{s.pop.Port(), "jane", "secret"}
+	s.run.POP = login{Port: s.pop.Port(), User: "jane", Password: "secret"}
 	for _, b := range s.boxes {
 		if err := b.Start(); err != nil {
 			s.t.Fatal(err)
 		}
-		s.run.Targets = append(s.run.Targets, login{b.Port(), targetstest.User, targetstest.Password})
+		s.run.Targets = append(s.run.Targets, login{Port: b.Port(), User: targetstest.User, Password: targetstest.Password})
 	}
 	return s
 }
