@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"popferry/targets"
 	"popferry/targets/endpoint"
@@ -155,7 +156,7 @@ func (c *conn) commands(j *job) []string {
 	}
 	fmt.Fprintf(&b, "MAIL FROM:<%s>", from)
 	if c.hasSize {
-		fmt.Fprintf(&b, " SIZE=%d", j.size)
+		fmt.Fprintf(&b, " SIZE=%d", c.octets(j))
 	}
 	if j.eightBit && c.eightBit {
 		b.WriteString(" BODY=8BITMIME")
@@ -170,10 +171,15 @@ func (c *conn) commands(j *job) []string {
 	return append(list, "DATA")
 }
 
+// octets is how large j is here, with its trace field.
+func (c *conn) octets(j *job) int64 {
+	return int64(len(trace(j.m, c.helo, time.Time{}))) + j.size // a date is always as long
+}
+
 // unfit says why j cannot be sent on this session at all.
 func (c *conn) unfit(j *job) error {
-	if c.size > 0 && j.size > c.size {
-		return fmt.Errorf("the message has %d octets and the server takes %d (SIZE)", j.size, c.size)
+	if n := c.octets(j); c.size > 0 && n > c.size {
+		return fmt.Errorf("the message has %d octets and the server takes %d (SIZE)", n, c.size)
 	}
 	if !c.utf8 {
 		for _, r := range j.rcpts {
