@@ -120,13 +120,13 @@ func (c *cleaner) plain(p []byte) int {
 		switch {
 		case bad < 0 && i < 0:
 			end += len(rest) // no line end: the end of this part of the message
-		case i >= 0 && bad == i-1 && rest[bad] == '\r' && end+i+1 < len(p):
+		case bad < 0:
+			end += i // a bare LF
+		case bad == i-1 && rest[bad] == '\r' && end+i+1 < len(p):
 			end += i + 1
 			continue
-		case bad >= 0:
-			end += bad
 		default:
-			end += i // a bare LF
+			end += bad
 		}
 		break
 	}

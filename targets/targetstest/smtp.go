@@ -34,8 +34,8 @@ type SMTP struct {
 	stored []Envelope
 	lines  []string
 	counts map[string]int
-	ended  int
-	change *sync.Cond
+	open   map[int]bool // connections, by number
+	change *sync.Cond   // one has ended
 	wg     sync.WaitGroup
 	stop   chan struct{}
 }
@@ -79,7 +79,7 @@ func (s *SMTP) Start() error {
 	if err != nil {
 		return err
 	}
-	s.ln, s.conns, s.counts = ln, map[net.Conn]bool{}, map[string]int{}
+	s.ln, s.conns, s.open, s.counts = ln, map[net.Conn]bool{}, map[int]bool{}, map[string]int{}
 	s.stop, s.change = make(chan struct{}), sync.NewCond(&s.mu)
 	if s.Extensions == nil {
 		s.Extensions = DefaultExtensions
@@ -134,12 +134,15 @@ func (s *SMTP) Count(verb string) int {
 	return s.counts[verb]
 }
 
-// Ended waits until n connections have ended.
+// Ended waits until the first n connections have ended. What they had sent has had
+// its effect then.
 func (s *SMTP) Ended(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.ended < n {
-		s.change.Wait()
+	for i := 1; i <= n; i++ {
+		for s.open[i] {
+			s.change.Wait()
+		}
 	}
 }
 
@@ -157,7 +160,7 @@ func (s *SMTP) accept() {
 			nc.Close()
 		default:
 		}
-		s.conns[nc] = true
+		s.conns[nc], s.open[n] = true, true
 		s.mu.Unlock()
 		s.wg.Go(func() {
 			c := &smtpConn{s: s, raw: nc, number: n}
@@ -165,7 +168,7 @@ func (s *SMTP) accept() {
 			nc.Close()
 			s.mu.Lock()
 			delete(s.conns, nc)
-			s.ended++
+			delete(s.open, n)
 			s.change.Broadcast()
 			s.mu.Unlock()
 		})
