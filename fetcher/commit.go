@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,7 +21,7 @@ import (
 
 // lostReplies is how many messages may lose their final reply before a relay
 // gets nothing more in this pass: each may be delivered twice.
-const lostReplies = 2
+const lostReplies = 3
 
 // consignment is what a message has to go to one relay: all its recipients there
 // that do not have it, in one transaction with the server.
@@ -92,12 +93,12 @@ func (c *consignment) outcome(ctx context.Context, rc targets.Receipt, err error
 		}
 	}
 	if len(served) > 0 {
-		c.s.accepted()
 		if err := c.p.put(ctx, ch...); err != nil {
 			return err
 		}
 	}
 	for _, part := range served {
+		c.s.serve(part.Rcpt)
 		c.p.arrived(c.l, part, targets.Receipt{Folder: strings.Join(c.names[part], ", "), Reply: rc.Reply})
 	}
 	var first error
@@ -112,17 +113,76 @@ func (c *consignment) outcome(ctx context.Context, rc targets.Receipt, err error
 			c.p.log.Warn("the server's answer was lost: the message may have arrived",
 				"uidl", endpoint.Printable(c.l.UIDL, 80), "target", c.s.name, "rcpt", endpoint.Printable(part.Rcpt, 200), "err", err)
 		default:
-			err = c.p.notSent(ctx, c.l, part, c.s, part.Rcpt, err)
+			err = c.notServed(ctx, part, err)
 		}
 		if first == nil {
 			first = err
 		}
 	}
 	if lost {
-		c.l.unsure = true
 		c.s.replyLost()
+		c.l.unsure = c.s.downErr() == nil // the next session may bring it
 	}
 	return first
+}
+
+// notServed records a copy that was certainly not delivered.
+func (c *consignment) notServed(ctx context.Context, part *part, err error) error {
+	fault := targets.FaultOf(err)
+	c.s.shut(part.Rcpt, err)
+	failed := state.Failed{
+		Message: part.Message, N: part.N, Class: fault.String(), Reply: err.Error(),
+		Uncharge: fault != targets.Refused, At: c.p.f.now(),
+	}
+	ch := []state.Change{failed}
+	if fault == targets.Refused {
+		innocent := c.s.refuse(part.Rcpt, failed)
+		for _, f := range innocent {
+			f.Uncharge = true
+			ch = append(ch, f)
+		}
+		if part.Attempts++; part.Attempts >= deliveryCharges && len(innocent) == 0 {
+			ch = append(ch, c.p.quarantine(c.l.msg, err.Error()))
+			c.l.quarantined = true
+		}
+	}
+	if perr := c.p.put(ctx, ch...); perr != nil {
+		return perr
+	}
+	return err
+}
+
+// refuse notes a refusal. When a recipient has been refused too often in the same
+// words, and not served between, that is no message's fault: it returns those to
+// give back their charges. If nobody at all was served meanwhile, the relay gets
+// nothing more.
+func (s *sink) refuse(rcpt string, f state.Failed) (innocent []state.Failed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refusals == nil {
+		s.refusals = map[string][]state.Failed{}
+	}
+	key := rcpt + "\x00" + f.Reply
+	list := append(s.refusals[key], f)
+	s.refusals[key] = list
+	if len(list) < sameReply {
+		return nil
+	}
+	if !s.served && s.down == nil {
+		s.down = fmt.Errorf("%s refuses every message: %s", s.name, f.Reply)
+	}
+	if len(list) == sameReply {
+		return list
+	}
+	return list[len(list)-1:]
+}
+
+// serve notes that a recipient was served.
+func (s *sink) serve(rcpt string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.served = true
+	maps.DeleteFunc(s.refusals, func(key string, _ []state.Failed) bool { return strings.HasPrefix(key, rcpt+"\x00") })
 }
 
 // failureOf returns why a copy for these recipients was not delivered: the

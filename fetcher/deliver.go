@@ -28,7 +28,10 @@ type sink struct {
 	blocked map[string]error // box → why nothing goes there until it was searched
 	shelves map[string]*shelf
 	streak  []state.Failed // charges for one and the same reply, one after the other
-	lost    int            // messages of which a relay did not say whether it has them
+
+	lost     int                       // messages of which a relay did not say whether it has them
+	refusals map[string][]state.Failed // of a relay, by recipient and words
+	served   bool                      // a relay has taken something in this pass
 }
 
 // sameReply is how many messages in a row a target may refuse in the same words
