@@ -159,7 +159,7 @@ var blankColon = regexp.MustCompile(`(?m)^([!-9;-~]+)[ \t]+:`)
 // TestPostfix_everything: all mail arrives once, by STARTTLS, in TLS and with a
 // login; only headers that are none may be changed.
 func TestPostfix_everything(t *testing.T) {
-	dir, err := os.MkdirTemp("/tmp", "sasl") // a socket's path may have 107 octets
+	dir, err := os.MkdirTemp("/tmp", "sasl") //nolint:usetesting // a socket's path may have 107 octets
 	if err != nil {
 		t.Fatal(err)
 	}

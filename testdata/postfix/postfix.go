@@ -242,13 +242,14 @@ func (s *Server) configure(options []Option) error {
 			}
 		}
 	}
-	main := strings.NewReplacer("$DIR", s.dir, "$UID", strconv.Itoa(s.uid), "$GID", strconv.Itoa(s.gid)).Replace(mainCF)
+	var main strings.Builder
+	strings.NewReplacer("$DIR", s.dir, "$UID", strconv.Itoa(s.uid), "$GID", strconv.Itoa(s.gid)).WriteString(&main, mainCF)
 	for _, o := range options {
-		main += string(o) + "\n"
+		main.WriteString(string(o) + "\n")
 	}
 	services := fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd\n127.0.0.1:%d inet n - n - - smtpd -o smtpd_tls_wrappermode=yes\n%s", s.SMTP, s.SMTPS, masterCF)
 	return cmp.Or(
-		os.WriteFile(s.path("etc/main.cf"), []byte(main), 0o644),
+		os.WriteFile(s.path("etc/main.cf"), []byte(main.String()), 0o644),
 		os.WriteFile(s.path("etc/users"), []byte("jane@home.example jane/\njohn@home.example john/\n"), 0o644),
 		os.WriteFile(s.path("etc/master.cf"), []byte(services), 0o644),
 	)
