@@ -164,13 +164,21 @@ func (c *cleaner) octet(b byte, s *survey) []byte {
 	return append(c.out, b)
 }
 
-// end counts the final line end. CRs before it are part of it, as in the
-// canonical form.
+// end counts what is left to send.
 func (c *cleaner) end(s *survey) {
 	if c.crs > 0 {
 		s.lfs++
 	}
-	s.size += int64(len("\r\n"))
+	s.size += int64(len(c.last()) + len("\r\n"))
+}
+
+// last returns what is sent before the final line end. CRs before that are part
+// of it, as in the canonical form, and so make one line more of what they follow.
+func (c *cleaner) last() []byte {
+	if c.held && c.crs > 0 {
+		return []byte("\r\n")
+	}
+	return nil
 }
 
 // writeBody sends a message through w, with its lines that begin with a dot
@@ -195,6 +203,7 @@ func writeBody(w io.Writer, m *targets.Message, buf []byte) error {
 			p = p[1:]
 		}
 	}
+	d.write(c.last())
 	return d.err
 }
 

@@ -52,6 +52,8 @@ func TestWriteBody(t *testing.T) {
 		{"\n\n\n", "\r\n\r\n", false},
 		{"\r", "", false},
 		{"a\r", "a", false},
+		{"a\r\n\r", "a\r\n", false},
+		{"a\n\r\r", "a\r\n", false},
 	} {
 		for chunk := 1; chunk <= 8; chunk++ {
 			got, s := sent(t, row.raw, chunk)
@@ -113,7 +115,7 @@ func stuffed(body []byte) string {
 // FuzzWriteBody: what is sent has one end, is as large as was said, and is the
 // message, but for what a message must not have.
 func FuzzWriteBody(f *testing.F) {
-	for _, s := range append(smuggled(), "", "\r\n", "a\r\nb", ".", "..", "\r\n.\r\n", "a\r\r\r\nb\x00") {
+	for _, s := range append(smuggled(), "", "\r\n", "a\r\nb", ".", "..", "\r\n.\r\n", "a\r\r\r\nb\x00", "a\r\n\r") {
 		f.Add(s, 7)
 	}
 	f.Fuzz(func(t *testing.T, raw string, size int) {
