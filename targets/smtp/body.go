@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -78,11 +79,15 @@ func (s *survey) look(p []byte, c *cleaner) {
 }
 
 func allASCII(p []byte) bool {
-	var all byte
-	for _, b := range p {
-		all |= b
+	var all uint64
+	for len(p) >= 8 {
+		all |= binary.NativeEndian.Uint64(p)
+		p = p[8:]
 	}
-	return all < 0x80
+	for _, b := range p {
+		all |= uint64(b)
+	}
+	return all&0x8080808080808080 == 0
 }
 
 // cleaner makes a message safe for every receiver, so that all agree on where
