@@ -35,6 +35,7 @@ type part struct {
 	state.Delivery
 	dest    targets.Dest
 	derived bool // text from the message is part of the folder's name
+	tried   bool // in this pass, together with others for the same relay
 }
 
 // open reads what is needed of a complete body and decides where the message
@@ -46,7 +47,8 @@ func (p *pass) open(it item, b *body, recorded []state.Delivery) *letter {
 	l.message = targets.Message{
 		Key:        p.account.Name + "/" + endpoint.Printable(it.UIDL, 80),
 		MessageID:  h.MessageID(),
-		ReturnPath: h.ReturnPath(),
+		Host:       p.account.Maildrop.Host,
+		ReturnPath: returnPath(h),
 		Received:   h.Received(),
 		Date:       h.Date(),
 		Size:       b.size,

@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"slices"
@@ -99,7 +100,7 @@ func (p *pass) planned(it item, h *rules.Header) {
 	}
 	for _, part := range l.parts {
 		e := e
-		e.Target, e.Folder, e.Rule, e.Reason = part.Target, part.Folder, part.Rule, ""
+		e.Target, e.Folder, e.Rule, e.Reason = part.Target, cmp.Or(part.Rcpt, part.Folder), part.Rule, ""
 		p.emit(e)
 	}
 }
