@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"popferry/fetcher/maildrop/maildroptest"
 	"popferry/fetcher/state"
 	"popferry/rules"
 	"popferry/targets"
@@ -199,7 +198,6 @@ func TestRelay_twoRules(t *testing.T) {
 // sender that the message names go failures.
 func TestRelay_trace(t *testing.T) {
 	w := newRelayWorld(t, 0, &targetstest.SMTP{})
-	w.pop.Hook = func(int, string) maildroptest.Action { return maildroptest.Action{} }
 	w.add("u1", "Return-Path: <bounces@list.example>\r\nFrom: a@b.example\r\n\r\nx\r\n")
 	if _, err := w.pass(t.Context()); err != nil {
 		t.Fatal(err)
