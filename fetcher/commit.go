@@ -51,6 +51,11 @@ func (p *pass) consign(ctx context.Context, l *letter, s *sink) error {
 	if err := s.downErr(); err != nil {
 		return err
 	}
+	// Once for all recipients: the message travels once.
+	if err := s.take(ctx, &l.message); err != nil {
+		s.shut("", err)
+		return err
+	}
 	var ch []state.Change
 	if !l.routed {
 		ch = append(ch, state.Routed{Message: l.msg, Deliveries: deliveries(l.parts)})
@@ -83,13 +88,14 @@ func (c *consignment) commit(ctx context.Context, rcpt []string) error {
 // outcome records what became of every copy. ctx does not end: what was
 // delivered must be on record.
 func (c *consignment) outcome(ctx context.Context, rc targets.Receipt, err error) error {
+	now := c.p.f.now() // one for all, by which the state knows that they were one transaction
 	var ch []state.Change
 	var served []*part
 	failed := map[*part]error{}
 	for _, part := range c.parts {
 		if failed[part] = failureOf(c.names[part], rc, err); failed[part] == nil {
 			served = append(served, part)
-			ch = append(ch, state.Delivered{Message: part.Message, N: part.N, Box: part.Rcpt, Reply: rc.Reply, At: c.p.f.now()})
+			ch = append(ch, state.Delivered{Message: part.Message, N: part.N, Box: part.Rcpt, Reply: rc.Reply, At: now})
 		}
 	}
 	if len(served) > 0 {
@@ -119,9 +125,12 @@ func (c *consignment) outcome(ctx context.Context, rc targets.Receipt, err error
 			first = err
 		}
 	}
-	if lost {
+	switch {
+	case lost:
 		c.s.replyLost()
 		c.l.unsure = c.s.downErr() == nil // the next session may bring it
+	case len(served) == 0:
+		c.s.giveBack(&c.l.message, first)
 	}
 	return first
 }

@@ -22,6 +22,7 @@ type relayWorld struct {
 	*world
 	relay *targetstest.SMTP
 	to    targets.Target
+	rates []targets.Rate
 }
 
 func newRelayWorld(t *testing.T, n int, like *targetstest.SMTP) *relayWorld {
@@ -46,14 +47,17 @@ func newRelayWorld(t *testing.T, n int, like *targetstest.SMTP) *relayWorld {
 
 // pass runs one pass, as world's does.
 func (w *relayWorld) pass(ctx context.Context) (Report, error) {
-	st, err := state.Open(ctx, w.db, state.Options{Now: func() time.Time { return w.now }})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	st := w.open()
 	defer st.Close()
-	f := w.fetcher(st)
+	return w.fetcher(st).Pass(ctx, w.job, w.account)
+}
+
+// fetcher has the relay for its target, and its rate.
+func (w *relayWorld) fetcher(st *state.Store) *Fetcher {
+	f := w.world.fetcher(st)
 	f.Targets["home"] = w.to
-	return f.Pass(ctx, w.job, w.account)
+	f.Rates = map[string][]targets.Rate{"home": w.rates}
+	return f
 }
 
 // has is how many messages somebody got.
