@@ -21,6 +21,7 @@ type sink struct {
 	name   string
 	target targets.Target
 	finder targets.Finder   // nil if uncertain deliveries cannot be looked up
+	relay  targets.Relay    // nil if it has folders; else see commit.go
 	limit  *targets.Limiter // nil if the target has no rate
 
 	mu      sync.Mutex
@@ -28,6 +29,10 @@ type sink struct {
 	blocked map[string]error // box → why nothing goes there until it was searched
 	shelves map[string]*shelf
 	streak  []state.Failed // charges for one and the same reply, one after the other
+
+	lost     int                       // messages of which a relay did not say whether it has them
+	refusals map[string][]state.Failed // of a relay, by recipient and words
+	served   bool                      // a relay has taken something in this pass
 }
 
 // sameReply is how many messages in a row a target may refuse in the same words
@@ -62,6 +67,7 @@ func (s *sink) accepted() {
 func newSink(name string, t targets.Target) *sink {
 	s := &sink{name: name, target: t, blocked: map[string]error{}, shelves: map[string]*shelf{}}
 	s.finder, _ = t.(targets.Finder)
+	s.relay, _ = t.(targets.Relay)
 	return s
 }
 
@@ -101,7 +107,7 @@ func (p *pass) deliver(ctx context.Context, l *letter) {
 	var errs []error
 	for i := range l.parts {
 		part := &l.parts[i]
-		if part.Status == state.DeliveryDelivered {
+		if part.Status == state.DeliveryDelivered || part.tried {
 			continue
 		}
 		err := p.deliverPart(ctx, l, part)
@@ -125,6 +131,9 @@ func (p *pass) deliverPart(ctx context.Context, l *letter, part *part) error {
 	s := p.sinks[part.Target]
 	if s == nil {
 		return fmt.Errorf("target %q, chosen by an earlier pass, is not in job %q any more", part.Target, p.job.Name)
+	}
+	if s.relay != nil {
+		return p.consign(ctx, l, s)
 	}
 	if err := s.downErr(); err != nil {
 		return err

@@ -21,14 +21,18 @@
 //	    attempt counted                  Fetching committed, then RETR
 //	    body whole, route decided
 //	    intent                           Routed and Intent committed, then APPEND
-//	    tagged OK                        Delivered committed
+//	    relays: all but the final dot    Commit committed, then the dot
+//	    tagged OK, or 250 after the dot  Delivered committed
 //	all outcomes committed               then DELE, only by this session's numbers
 //	DELE accepted                        DelSent committed, then QUIT
 //	QUIT confirmed                       Gone committed
 //
 // Hence: no octet of a message leaves for a target before its intent is on
 // disk, so that a copy nobody remembers making cannot exist; and no DELE is sent
-// before every delivery is on disk. POP3 deletes nothing before QUIT, so
+// before every delivery is on disk. A relay (SMTP, LMTP) cannot be searched for
+// what it has, so it needs a second note: what was interrupted before Commit is
+// certainly not there, what was interrupted after it may be, and is sent again or
+// held, as the job says (commit.go). POP3 deletes nothing before QUIT, so
 // deleting earlier would buy nothing.
 //
 // # Who runs

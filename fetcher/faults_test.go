@@ -63,7 +63,15 @@ import (
 //	     90     faults_target_test.go: TestFaults_target; imap: TestDeliver_dedupes
 //	     91, 92 imap: TestConn_hostile, FuzzDemux; TestSuite_fake, TestDeliver_silent, TestDeliver_noInsteadOfPlus
 //	     93     faults_target_test.go: TestFaults_folderNames; imap: TestFolder_names, TestDovecot_names
-//	E    94-103 not yet: there is no SMTP
+//	E    94, 95 smtp: TestDeliver_replies; relay_test.go: TestRelay
+//	     96     smtp: TestDeliver_replies, TestDeliver_abandoned; relay_test.go: TestRelay
+//	     97     kill_test.go: TestKill_relayEveryStep; kill_relay_test.go: TestKill_relayOnTheWire, TestCut_relay
+//	     98     smtp: TestDeliver_mixed, TestDovecot_oneOverQuota; relay_test.go: TestRelay
+//	     99     smtp: TestDeliver_limits
+//	     100    smtp: TestDeliver_smuggling, FuzzWriteBody, TestPostfix_everything
+//	     101    smtp: TestDeliver_sender, FuzzCheckAddress; relay_test.go: TestReturnPath
+//	     102    smtp: TestDeliver_loop, TestDeliver_circle; config: TestParse_circle
+//	     103    smtp: TestSuite, TestDovecot_everything, TestPostfix_everything
 //	F    104-08 pop: TestSTLS; imap: TestLogin_noTLS; ep: TestDial_tls, TestStartTLS_deadline
 //	     109-19 ep: TestSecret_*, TestPrintable; config: TestBad, TestParse_limits; rules: TestCompile_errors; state/open_test.go: TestOpen_unsafe
 //	     120    faults_source_test.go: TestFaults_others

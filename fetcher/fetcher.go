@@ -51,6 +51,7 @@ type Job struct {
 	Accounts []*Account
 	Targets  []string          // names in Fetcher.Targets; each must take a message that no rule sends elsewhere
 	Dedupe   map[string]Dedupe // by target; those not in it Recover
+	Hold     map[string]bool   // by target, of Relays: a message whose final reply was lost waits for a person, and is not sent again
 	Rules    *rules.Set        // nil: every message goes to the targets' own folders
 }
 
@@ -96,7 +97,7 @@ type Event struct {
 	Header    *rules.Header // of a message that was read; keeping it keeps the message
 	Octets    int64
 	Target    string
-	Folder    string // as the server calls it, or as routed when it was not asked
+	Folder    string // as the server calls it, or as routed when it was not asked; of a relay the recipient
 	Rule      string // "" is the default
 	Reason    string // of Deleted, Skipped, Dropped, Held: "keep: 30d"
 	Err       error  // of Failed and Held

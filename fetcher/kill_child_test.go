@@ -17,6 +17,7 @@ import (
 	"popferry/targets/endpoint"
 	"popferry/targets/imap"
 	"popferry/targets/maildir"
+	"popferry/targets/smtp"
 )
 
 // run is one pass between servers that listen on the loopback, from a state on
@@ -41,14 +42,36 @@ type login struct {
 	Port           int
 	User, Password string
 	Maildir        string // its path; then nothing else counts
+	Relay          *relay // a target by SMTP
+}
+
+// relay is how a target is delivered to that is no IMAP server.
+type relay struct {
+	LMTP, Hold bool
+	Rcpt       []string
 }
 
 // target is what l is as a target.
 func (l login) target(r *run) targets.Config {
-	if l.Maildir != "" {
+	switch {
+	case l.Maildir != "":
 		return maildir.Config{Path: l.Maildir, Step: step}
+	case l.Relay != nil:
+		return &smtp.Config{Server: l.server(r.Timeout), LMTP: l.Relay.LMTP, Recipients: l.Relay.Rcpt, Helo: "client.example", FinalReply: r.Timeout}
 	}
 	return imap.Config{Server: l.server(r.Timeout), CreateFolders: true, Settle: r.Settle, SettleLarge: r.Settle}
+}
+
+// places are where copies lie: a target, or at a relay each of its recipients.
+func (r *run) places() (names []string) {
+	for i, l := range r.Targets {
+		if l.Relay == nil {
+			names = append(names, targetName(i))
+			continue
+		}
+		names = append(names, l.Relay.Rcpt...)
+	}
+	return names
 }
 
 func (l login) server(timeout time.Duration) endpoint.Server {
@@ -86,8 +109,9 @@ func (r *run) pass(ctx context.Context, ready func(*state.Store) error) (report 
 	}
 	f := &Fetcher{Targets: map[string]targets.Target{}, State: st, Spool: r.Spool, Now: func() time.Time { return r.Now }}
 	account := r.account()
-	job := &Job{Name: "job", Accounts: []*Account{account}}
+	job := &Job{Name: "job", Accounts: []*Account{account}, Hold: map[string]bool{}}
 	for i, l := range r.Targets {
+		job.Hold[targetName(i)] = l.Relay != nil && l.Relay.Hold
 		t, err := l.target(r).Open(targetName(i), slog.New(slog.DiscardHandler))
 		if err != nil {
 			return report, err

@@ -76,6 +76,32 @@ func TestKill_combined(t *testing.T) {
 	}
 }
 
+// TestKill_relayEveryStep kills a pass that delivers to a relay at each of its
+// steps, and the one that goes on from there at another.
+func TestKill_relayEveryStep(t *testing.T) {
+	t.Logf("seed %d", *seedFlag)
+	rnd := rand.New(rand.NewPCG(*seedFlag, 2))
+	var sum relayTally
+	for _, sc := range relayScenes {
+		s := sc.trial(t, "undisturbed")
+		n := len(s.kill(1 << 30).steps)
+		s.quiesce()
+		s.close()
+		again := make([]int, n)
+		for i := range again {
+			again[i] = 1 + rnd.IntN(n)
+		}
+		each(t, n, func(i int) {
+			at := []int{i + 1}
+			if i%3 == 0 {
+				at = append(at, again[i])
+			}
+			sum.kill(sc.trial(t, fmt.Sprintf("steps %v", at)), at...)
+		})
+	}
+	sum.log(t, "every step")
+}
+
 // TestDisk_stateEnds closes the state under a pass at every one of its steps.
 // The servers watch that nothing comes in from then on that is not on disk.
 func TestDisk_stateEnds(t *testing.T) {

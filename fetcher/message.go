@@ -38,6 +38,7 @@ type part struct {
 	state.Delivery
 	dest    targets.Dest
 	derived bool // text from the message is part of the folder's name
+	tried   bool // in this pass, together with others for the same relay
 }
 
 // open reads what is needed of a letter whose body is complete and decides where
@@ -49,6 +50,7 @@ func (p *pass) open(l *letter, recorded []state.Delivery) {
 	l.message = targets.Message{
 		Key:       p.account.Name + "/" + endpoint.Printable(l.UIDL, 80),
 		MessageID: h.MessageID(),
+		Host:      p.account.Maildrop.Host,
 		Received:  h.Received(),
 		Date:      h.Date(),
 		Size:      b.size,
@@ -74,14 +76,14 @@ func (p *pass) open(l *letter, recorded []state.Delivery) {
 		p.route(l, b.size, b)
 	}
 	if slices.ContainsFunc(l.parts, p.mailed) {
-		l.message.ReturnPath = h.ReturnPath()
+		l.message.ReturnPath = returnPath(h)
 	}
 }
 
 // mailed reports whether a copy goes to a target that takes an envelope.
 func (p *pass) mailed(w part) bool {
 	s := p.sinks[w.Target]
-	return s != nil && s.finder == nil
+	return s != nil && s.relay != nil
 }
 
 // event starts an event about the message of l.

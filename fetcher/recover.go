@@ -75,6 +75,9 @@ func (p *pass) messages(ctx context.Context, ds []state.Delivery) (map[int64]*st
 // search looks for the copies of ds in one folder and records what it finds.
 func (p *pass) search(ctx context.Context, at place, ds []state.Delivery, messages map[int64]*state.Message) error {
 	s := p.sinks[at.target]
+	if s != nil && s.relay != nil {
+		return p.settleRelay(ctx, s, ds, messages)
+	}
 	if s == nil || s.finder == nil {
 		return fmt.Errorf("%q is no target of job %q that can be searched", at.target, p.job.Name)
 	}

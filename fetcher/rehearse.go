@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"slices"
@@ -100,7 +101,7 @@ func (p *pass) planned(it item, head []byte) {
 	}
 	for _, part := range l.parts {
 		e := e
-		e.Target, e.Folder, e.Rule, e.Reason = part.Target, part.Folder, part.Rule, ""
+		e.Target, e.Folder, e.Rule, e.Reason = part.Target, cmp.Or(part.Rcpt, part.Folder), part.Rule, ""
 		p.emit(e)
 	}
 }

@@ -38,19 +38,20 @@ func (p *pass) route(l *letter, size int64, b *body) {
 	}
 }
 
-// addParts adds the copies that one delivery is: at a target with recipients one
-// for each, since each may be refused by itself; else one in the folder.
+// addParts adds the copies that one delivery is: at a relay one for each recipient,
+// since each may be refused by itself; else one in the folder.
 func (p *pass) addParts(l *letter, del rules.Delivery) {
 	s := p.sinks[del.Target]
-	if s == nil || s.finder != nil {
+	if s == nil || s.relay == nil {
 		l.addPart(del, "")
 		return
 	}
 	del.Dest.Folder, del.Dest.Flags = "", nil
-	if len(del.Dest.Rcpt) == 0 {
-		l.addPart(del, "")
+	list := s.relay.Recipients(targets.Dest(del.Dest))
+	if len(list) == 0 {
+		list = []string{""} // delivering it will say what is wrong
 	}
-	for _, rcpt := range del.Dest.Rcpt {
+	for _, rcpt := range list {
 		l.addPart(del, rcpt)
 	}
 }

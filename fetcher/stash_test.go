@@ -14,13 +14,16 @@ import (
 
 // consuming is a maildrop that shows ten messages at a time and none that was
 // read: row 61.
-func consuming(t *testing.T) *world {
+func consuming(t *testing.T) *world { return consumer(t).start() }
+
+// consumer is consuming before its server starts, for a hook.
+func consumer(t *testing.T) *world {
 	w := newWorld(t)
 	w.spool = t.TempDir()
 	w.pop.Consumes, w.pop.Page = true, 10
 	w.account.Consumes = true
 	w.fill(35)
-	return w.start()
+	return w
 }
 
 // noneKept demands that no mail is left behind on disk.
@@ -113,13 +116,14 @@ func TestConsumes_afterDeath(t *testing.T) {
 
 // A connection that breaks takes with it only the message it was sending.
 func TestConsumes_cut(t *testing.T) {
-	w := consuming(t)
+	w := consumer(t)
 	w.pop.Hook = func(session int, cmd string) maildroptest.Action {
 		if session == 1 && strings.HasPrefix(cmd, "RETR 5") {
 			return maildroptest.Action{Cut: maildroptest.FIN}
 		}
 		return maildroptest.Action{}
 	}
+	w.start()
 	w.mustPass()
 	w.exactlyOnce()
 	w.noneKept()

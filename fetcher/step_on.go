@@ -29,9 +29,9 @@ func beforePut(ch []state.Change) { step(labelOf(ch, "before ", beforeLabels)) }
 func afterPut(ch []state.Change)  { step(labelOf(ch, "after ", afterLabels)) }
 
 var (
-	beforeLabels = map[string]string{"Intent": "K7", "Delivered": "K13", "Gone": "K18"}
+	beforeLabels = map[string]string{"Intent": "K7", "Commit": "K10s", "Delivered": "K13", "Gone": "K18"}
 	afterLabels  = map[string]string{
-		"Listed": "K2", "Fetching": "K3", "Intent": "K8", "Delivered": "K14", "DelSent": "K16", "Gone": "K19",
+		"Listed": "K2", "Fetching": "K3", "Intent": "K8", "Commit": "K11s", "Delivered": "K14", "DelSent": "K16", "Gone": "K19",
 	}
 )
 

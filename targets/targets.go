@@ -3,9 +3,9 @@
 //
 // A Target delivers; a Finder can also tell whether an uncertain delivery
 // arrived, and a Comparer what was there before. The kinds stand below:
-// targets/imap and targets/maildir today. Whoever delivers asks of every error
-// one question, FaultOf: leave it, blame the message, blame the target, or look
-// first? A Limiter holds the deliveries to a target to its rates.
+// targets/imap, targets/maildir and targets/smtp today. Whoever delivers asks of
+// every error one question, FaultOf: leave it, blame the message, blame the
+// target, or look first? A Limiter holds the deliveries to a target to its rates.
 //
 // The package also owns the canonical form of a message (canon.go): two copies
 // are the same message when their canonical hashes are equal, whatever the
@@ -24,16 +24,18 @@ import (
 type Message struct {
 	Key        string      // "isp/0001a7f2", for logs; printable
 	MessageID  string      // with its angle brackets; "" if there is none
-	ReturnPath string      // the Return-Path header's address; "" if unusable
+	Host       string      // of the maildrop it lay in; "" if unknown
+	ReturnPath string      // whom failures concern: its Return-Path, without one its Sender or From; "" for <> and if unusable
 	Received   time.Time   // of the topmost Received header; zero if unusable
 	Date       time.Time   // of the Date header; zero if unusable
 	Size       int64       // octets in Body, never 0
 	Hash       Hash        // of the canonical form
 	Body       io.ReaderAt // valid until Deliver returns
-	// Commit records that the final dot is about to be sent. A target that is
-	// no Finder calls it once, after the last octet before CRLF.CRLF; if it
-	// fails, the target drops the connection.
-	Commit func(context.Context) error
+	// Commit records that the final dot is about to be sent, to those of the
+	// recipients that the server has accepted. A Relay calls it once, after the
+	// last octet before CRLF.CRLF; if it fails, the target drops the connection.
+	// What has no Commit is delivered without.
+	Commit func(ctx context.Context, rcpt []string) error
 }
 
 // Dest is where at a target a message goes. Its fields are those of rules.Dest.
@@ -64,6 +66,18 @@ type Receipt struct {
 	UID         uint32 // 0 if the server did not say
 	Existed     bool   // it was there already; nothing was stored
 	Reply       string // the server's words
+	// Failed has the recipients that were not served, and why; the others were.
+	// It is filled in together with an error, too, when that differs between them.
+	Failed map[string]error
+}
+
+// Relay is implemented by targets that deliver to recipients and not into
+// folders (smtp, lmtp). What they were given cannot be searched: they are no
+// Finders.
+type Relay interface {
+	// Recipients returns whom Deliver would send to: those that to names, or else
+	// the target's own. Each is there once.
+	Recipients(to Dest) []string
 }
 
 // Finder is implemented by targets that can tell whether an uncertain delivery

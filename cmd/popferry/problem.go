@@ -210,7 +210,7 @@ func explainTarget(e *targets.Error, at where) *problem {
 	name := cmp.Or(at.target, "the target")
 	p := &problem{exit: exitSome, code: "target-" + e.Fault.String(), head: name + ": " + plain(e)}
 	switch {
-	case strings.HasPrefix(e.Op, "login") && strings.HasPrefix(e.Reply, "NO"):
+	case strings.HasPrefix(e.Op, "login") && (strings.HasPrefix(e.Reply, "NO") || strings.HasPrefix(e.Reply, "5")):
 		host, user := name, ""
 		if at.server != nil {
 			host, user = at.server.Addr(), at.server.User
@@ -225,11 +225,13 @@ func explainTarget(e *targets.Error, at where) *problem {
 		p.lines = append(said(e.Reply),
 			"Nothing is lost: what was not delivered stays on the maildrop.",
 			"Make room there, then:  popferry run")
-	case strings.Contains(e.Reply, "[TOOBIG]"), strings.Contains(plain(e), "APPENDLIMIT"):
+	case strings.Contains(e.Reply, "[TOOBIG]"), strings.Contains(plain(e), "APPENDLIMIT"), strings.Contains(plain(e), "(SIZE)"):
 		p.code = "target-too-big"
 		p.lines = hint("It stays on the maildrop; all others are delivered. After three refusals it is held: popferry held list")
 	case e.Fault == targets.Refused:
 		p.lines = hint("The message stays on the maildrop. After three refusals it is held: popferry held list")
+	case e.Fault == targets.Unsure && e.Op == "the final dot":
+		p.lines = hint("The server may have it: it cannot be asked. See on_ambiguous, and: popferry held list")
 	case e.Fault == targets.Unsure:
 		p.lines = hint("The connection broke after it was sent. The next pass looks whether it arrived before it sends it again.")
 	case e.Fault == targets.Down && e.Reply == "":

@@ -211,7 +211,8 @@ type key[T any] struct {
 // section is the keys of one kind of mapping.
 type section[T any] struct {
 	keys  []key[T]
-	later []string // keys that config files of later versions may have
+	later []string                 // keys that config files of later versions may have
+	alien func(name string) string // which other kinds of the same thing have that key: "smtp or lmtp"; "" if none
 }
 
 // fields are the keys that were there, by name, with their values, good or not.
@@ -264,6 +265,13 @@ func (s section[T]) unknown(d *decoder, k *yaml.Node, where string) {
 		d.fail(k, "config-not-supported", "key %q in %s is not supported by this version of popferry", k.Value, where).
 			Hint = "Remove it, or use a version that has it."
 		return
+	}
+	if s.alien != nil {
+		if kinds := s.alien(k.Value); kinds != "" {
+			d.fail(k, "config-unknown-key", "key %q in %s is only for targets of type %s", k.Value, where, kinds).
+				Hint = "Keys allowed here: " + s.allowed()
+			return
+		}
 	}
 	e := d.fail(k, "config-unknown-key", "unknown key %s in %s", d.show(k), where)
 	e.Hint = "Keys allowed here: " + s.allowed()

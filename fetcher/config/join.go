@@ -50,6 +50,7 @@ func (d *decoder) join(t *topDraft) {
 				j.Targets = append(j.Targets, r.name)
 				t.deliversTo(j, r.name)
 				d.noLoop(t, j.Accounts, r)
+				d.needsRecipient(t, r.name)
 			}
 		}
 		d.jobRules(t, j)
@@ -93,13 +94,21 @@ func (d *decoder) jobRules(t *topDraft, j *jobDraft) {
 // deliversTo notes what the job needs to know of a target.
 func (t *topDraft) deliversTo(j *jobDraft, name string) {
 	target := t.Targets[name]
-	if target == nil || target.Dedupe == fetcher.Recover {
+	if target == nil {
 		return
 	}
-	if j.Dedupe == nil {
-		j.Dedupe = map[string]fetcher.Dedupe{}
+	if target.Dedupe != fetcher.Recover {
+		if j.Dedupe == nil {
+			j.Dedupe = map[string]fetcher.Dedupe{}
+		}
+		j.Dedupe[name] = target.Dedupe
 	}
-	j.Dedupe[name] = target.Dedupe
+	if target.Hold {
+		if j.Hold == nil {
+			j.Hold = map[string]bool{}
+		}
+		j.Hold[name] = true
+	}
 }
 
 // ruleTargets checks what the rules of a job do with targets, which need not be
@@ -116,6 +125,9 @@ func (d *decoder) ruleTargets(t *topDraft, j *jobDraft, used map[string]bool) {
 			used[m.name] = true
 			t.deliversTo(j, m.name)
 			d.noLoop(t, from, m)
+			if len(r.Then.To) == 0 {
+				d.needsRecipient(t, m.name)
+			}
 		}
 		d.noRecipient(t, j, r)
 	}
@@ -188,7 +200,11 @@ func (d *decoder) sameMaildrop(t *topDraft) {
 // noLoop refuses to deliver into the mailbox that is read.
 func (d *decoder) noLoop(t *topDraft, from []*fetcher.Account, r ref) {
 	target := t.Targets[r.name]
-	if target == nil || target.Server == nil || d.blamed(r.Node) {
+	switch {
+	case target == nil, target.Server == nil, d.blamed(r.Node): // a Maildir is not read by POP3
+		return
+	case target.Type == "smtp", target.Type == "lmtp":
+		d.noCircle(target, from, r)
 		return
 	}
 	for _, a := range from {

@@ -29,8 +29,8 @@ func Keys() []Key {
 // targetKeys are the keys of all types of targets, each once.
 func targetKeys() []Key {
 	keys := imapKeys().describe("target")
-	for _, k := range maildirKeys().describe("target") {
-		if !slices.Contains(keys, k) {
+	for _, k := range slices.Concat(relayKeys(submission).describe("target"), maildirKeys().describe("target")) {
+		if !slices.ContainsFunc(keys, func(o Key) bool { return o.Name == k.Name }) {
 			keys = append(keys, k)
 		}
 	}

@@ -21,18 +21,35 @@ type protocol struct {
 	clear    int    // port, for STARTTLS and for no TLS
 	hosts    string // example of a host
 	auths    []string
+	plain    int  // port for no TLS, where that is another one; else 0
+	open     bool // one may come without a login
 }
 
 var (
 	pop3 = protocol{
 		"account", 995, 110, "pop.isp.example",
 		[]string{"auto", "apop", "scram-sha-256", "scram-sha-1", "cram-md5", "plain", "login", "user"},
+		0, false,
 	}
 	imap4 = protocol{
 		"target", 993, 143, "imap.isp.example",
 		[]string{"auto", "scram-sha-256", "scram-sha-1", "cram-md5", "plain", "login"},
+		0, false,
 	}
+	submission = protocol{"target", 465, 587, "smtp.isp.example", imap4.auths, 25, true}
+	lmtp       = protocol{"target", 24, 24, "mail.home.example", imap4.auths, 24, true}
 )
+
+// port is where such servers usually are.
+func (p protocol) port(t endpoint.TLS) int {
+	switch {
+	case t == endpoint.Implicit:
+		return p.implicit
+	case t == endpoint.Plain && p.plain != 0:
+		return p.plain
+	}
+	return p.clear
+}
 
 // laterServer are the keys of a server that only later versions know.
 var laterServer = []string{"provider", "client_cert", "client_key", "proxy", "source_ip", "oauth"}
@@ -95,15 +112,18 @@ func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields,
 	if !f.has("host") {
 		d.fail(n, "config-missing-key", "%s has no host", where).Hint = "Add:  host: " + p.hosts
 	}
-	if !f.has("user") {
-		d.fail(n, "config-missing-key", "%s has no user", where).Hint = "Add:  user: jane@isp.example"
-	}
-	d.onePassword(n, where, f)
-	if !f.has("port") {
-		s.Port = p.clear
-		if s.TLS == endpoint.Implicit {
-			s.Port = p.implicit
+	if p.open && !f.has("user", "password", "password_file", "password_command") {
+		if v, ok := f["auth"]; ok {
+			d.fail(v.Node, "config-conflict", "auth in %s has no effect without user and password", where)
 		}
+	} else {
+		if !f.has("user") {
+			d.fail(n, "config-missing-key", "%s has no user", where).Hint = "Add:  user: jane@isp.example"
+		}
+		d.onePassword(n, where, f)
+	}
+	if !f.has("port") {
+		s.Port = p.port(s.TLS)
 	}
 	if !f.has("auth") {
 		s.Auth = "auto"
@@ -127,6 +147,7 @@ func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields,
 			Hint = "Keep one of the two."
 	}
 	switch v := f.or("port", n); {
+	case p.implicit == p.clear: // one port for everything
 	case s.TLS == endpoint.Implicit && s.Port == p.clear:
 		d.warn(v, "config-port", "port %d in %s is for tls: starttls; implicit TLS is on %d", s.Port, where, p.implicit)
 	case s.TLS != endpoint.Implicit && s.Port == p.implicit:

@@ -16,12 +16,15 @@ import (
 // Target is one checked target section.
 type Target struct {
 	Name   string
-	Type   string           // "imap" or "maildir"
+	Type   string           // "imap", "smtp", "lmtp" or "maildir"
 	Server *endpoint.Server // part of Config, nil if it is no server; to show, not to change
 	Path   string           // of a Maildir
 	Dedupe fetcher.Dedupe
+	Hold   bool           // a message whose end is not known waits for a person
 	Rates  []targets.Rate // all of them hold
 	Config targets.Config
+
+	nobody bool // a relay without a recipient
 }
 
 // Place is where the target is: host and port, or a path.
@@ -56,16 +59,32 @@ type maildirDraft struct {
 	rates []targets.Rate
 }
 
-// laterTarget are the keys of targets that only later versions know.
-var laterTarget = []string{"recipient", "sender", "helo", "on_ambiguous"}
+// targetTypes are the kinds of targets, the first being that of a target that
+// does not say.
+var targetTypes = []string{"imap", "smtp", "lmtp", "maildir"}
 
-// targetTypes are the kinds of targets.
-var targetTypes = []string{"imap", "maildir"}
+// typesWith names the types of targets that have the key, "" if none has it.
+func typesWith(name string) string {
+	var types []string
+	for _, t := range []struct{ types, keys []string }{
+		{[]string{"imap"}, imapKeys().names()},
+		{[]string{"smtp", "lmtp"}, relayKeys(submission).names()},
+		{[]string{"maildir"}, maildirKeys().names()},
+	} {
+		if slices.Contains(t.keys, name) {
+			types = append(types, t.types...)
+		}
+	}
+	if n := len(types) - 1; n > 0 {
+		return strings.Join(types[:n], ", ") + " or " + types[n]
+	}
+	return strings.Join(types, "")
+}
 
 // typeKey is the key that decides which others there are. Its value is read
 // before them, by target.
 func typeKey[T any]() key[T] {
-	return key[T]{"type", "imap", "Kind of target: imap or maildir.", func(*decoder, value, *T) {}}
+	return key[T]{"type", targetTypes[0], "Kind of target: imap, smtp, lmtp or maildir.", func(*decoder, value, *T) {}}
 }
 
 // folderKey is where mail goes that no rule sends elsewhere.
@@ -93,7 +112,7 @@ func maildirKeys() section[maildirDraft] {
 		},
 		folderKey(func(c *maildirDraft) *string { return &c.Folder }),
 		rateKey(func(c *maildirDraft) *[]targets.Rate { return &c.rates }),
-	}}
+	}, alien: typesWith}
 }
 
 func imapKeys() section[targetDraft] {
@@ -127,16 +146,18 @@ func imapKeys() section[targetDraft] {
 		func(d *decoder, v value, c *targetDraft) { c.dedupe = d.dedupe(v) },
 	})
 	keys = append(keys, rateKey(func(c *targetDraft) *[]targets.Rate { return &c.rates }))
-	return section[targetDraft]{keys: append(keys, rest...), later: slices.Concat(laterServer, laterTarget)}
+	return section[targetDraft]{keys: append(keys, rest...), later: laterServer, alien: typesWith}
 }
 
 // target reads one entry of targets. It is nil when its type is not known: its
 // other keys would only be reported for the wrong reason.
 func (d *decoder) target(name, n *yaml.Node) *Target {
 	where := "target " + d.show(name)
-	switch d.targetType(n, where) {
+	switch kind := d.targetType(n, where); kind {
 	case "imap":
 		return d.imap(name, n, where)
+	case "smtp", "lmtp":
+		return d.relay(name, n, where, kind)
 	case "maildir":
 		return d.maildir(name, n, where)
 	}
@@ -162,25 +183,21 @@ func (d *decoder) maildir(name, n *yaml.Node, where string) *Target {
 	return &Target{Name: name.Value, Type: "maildir", Path: t.Path, Rates: t.rates, Config: &t.Config}
 }
 
-// targetType reads the type of a target, "" if it is none.
+// targetType reads the type of a target; "" if it is none.
 func (d *decoder) targetType(n *yaml.Node, where string) string {
-	kind := lookup(n, "type")
-	if kind == nil {
-		return "imap"
+	v := value{Node: lookup(n, "type"), key: "type", where: where}
+	if v.Node == nil {
+		return targetTypes[0]
 	}
-	v := value{Node: kind, key: "type", where: where}
 	var ok bool
 	if v.Node, ok = d.follow(v.Node); !ok || isNull(v.Node) {
-		return "imap" // null is reported with the other keys
+		return targetTypes[0] // null is reported with the other keys
 	}
 	s, ok := d.scalar(v)
 	switch {
 	case !ok:
 	case slices.Contains(targetTypes, s):
 		return s
-	case slices.Contains([]string{"smtp", "lmtp"}, s):
-		d.fail(v.Node, "config-not-supported", "type %s in %s is not supported by this version of popferry", s, v.where).
-			Hint = "This version delivers to " + strings.Join(targetTypes, " and ") + "."
 	default:
 		e := d.fail(v.Node, "config-word", "type in %s cannot be %s", v.where, d.show(v.Node))
 		e.Suggest = didYouMean(s, targetTypes)

@@ -2,6 +2,7 @@ package state
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -81,13 +82,13 @@ func TestDelivered_existed(t *testing.T) {
 // TestSent counts what was stored at a target by the minute, and nothing else.
 func TestSent(t *testing.T) {
 	s := open(t, Options{})
-	_, ms := list(t, s, 6)
+	_, ms := list(t, s, 7)
 	at := func(i int, d time.Duration) Delivered {
 		x := delivered(ms[i], 0, uint32(i+1))
 		x.At = t0.Add(d)
 		return x
 	}
-	for i := range ms {
+	for i := range 6 {
 		mustPut(t, s, routed(ms[i], 2), intent(ms[i], 0))
 	}
 	existed := at(4, time.Minute)
@@ -103,6 +104,20 @@ func TestSent(t *testing.T) {
 		return a.At.Equal(b.At) && a.Messages == b.Messages && a.Octets == b.Octets
 	}) {
 		t.Errorf("Sent = %+v, %v, want %+v", got, err, want)
+	}
+	// What two recipients got at once was sent once; what a third got later, again.
+	m := ms[6]
+	r := routed(m, 3)
+	for i := range r.Deliveries {
+		r.Deliveries[i].Target, r.Deliveries[i].Rcpt = "relay", fmt.Sprint(i)
+	}
+	mustPut(t, s, r)
+	for i, at := range []time.Time{t0, t0, t0.Add(time.Second)} {
+		mustPut(t, s, intent(m, i), Delivered{Message: m.ID, N: i, At: at})
+	}
+	got, err = s.Sent(ctx, "relay", t0)
+	if err != nil || len(got) != 1 || got[0].Messages != 2 || got[0].Octets != 2*m.Octets {
+		t.Errorf("Sent to a relay = %+v, %v", got, err)
 	}
 	if got, err := s.Sent(ctx, "archive", t0); err != nil || got != nil {
 		t.Errorf("Sent to another target = %+v, %v", got, err)

@@ -240,12 +240,15 @@ type Sent struct {
 }
 
 // Sent returns what was delivered to a target since a time, in order. Copies
-// that were there before are left out. It reads every delivery.
+// that were there before are left out, and what several recipients got at the
+// same instant was sent once. It reads every delivery.
 func (s *Store) Sent(ctx context.Context, target string, since time.Time) ([]Sent, error) {
 	var out []Sent
-	err := s.read(ctx, `SELECT (d.at / 60000 + 1) * 60000, count(*), coalesce(sum(m.octets), 0)
-		FROM delivery d JOIN message m ON m.id = d.message
-		WHERE d.target = ? AND d.status = 3 AND d.existed = 0 AND d.at >= ? GROUP BY 1 ORDER BY 1`,
+	err := s.read(ctx, `SELECT (at / 60000 + 1) * 60000, count(*), coalesce(sum(octets), 0)
+		FROM (SELECT DISTINCT d.message, d.at, iif(d.rcpt = '', d.n, -1), m.octets
+			FROM delivery d JOIN message m ON m.id = d.message
+			WHERE d.target = ? AND d.status = 3 AND d.existed = 0 AND d.at >= ?)
+		GROUP BY 1 ORDER BY 1`,
 		[]any{target, since}, func(r row) error {
 			out = append(out, Sent{At: r.time(0), Messages: r.int64(1), Octets: r.int64(2)})
 			return nil

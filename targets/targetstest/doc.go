@@ -1,7 +1,7 @@
 // Package targetstest has what it takes to test a target: a conformance Suite
-// that every target must pass, an IMAP server with faults to switch on
-// (IMAP), the same protocol by go-imap's server (Memory), and a proxy that cuts
-// connections at a given octet (Proxy).
+// that every target must pass, IMAP, SMTP and LMTP servers with faults to switch
+// on (IMAP, SMTP), the first protocol by go-imap's server as well (Memory), and a
+// proxy that cuts connections at a given octet (Proxy).
 //
 //	s := &targetstest.IMAP{Hook: func(c targetstest.Command) targetstest.Action {
 //		if c.Verb == "APPEND" && c.N == 2 {

@@ -18,6 +18,9 @@ import (
 type Suite struct {
 	// New returns a target on an empty account. It must create folders.
 	New func(t *testing.T) Sink
+	// Relay says that the target is no Finder but a Relay: there is nothing to
+	// look up, and folders, flags and dates mean nothing.
+	Relay bool
 	// Without names the parts that this target cannot be made to show. They are
 	// not run at all: a part that is skipped proves nothing.
 	Without []string
@@ -33,35 +36,49 @@ type Sink struct {
 	Refuse string                       // a message with this in its body is refused
 	Full   func()                       // makes the target take nothing more
 	Unable []string                     // the Contents that come back changed, whatever the target does
+
+	// Of a Relay.
+	For    func(rcpt string) []Stored // what somebody has got
+	Nobody string                     // a recipient that is refused
 }
 
 // Run runs the suite.
 func (s Suite) Run(t *testing.T) {
+	const (
+		all    = iota
+		finder // shown by Finders only
+		relay  // shown by Relays only
+	)
 	for _, c := range []struct {
 		name string
+		by   int
 		test func(*testing.T, Sink)
 	}{
-		{"one", testOne},
-		{"flags and date", testFlagsDate},
-		{"folders", testFolders},
-		{"concurrent", testConcurrent},
-		{"cancelled", testCancelled},
-		{"contents", testContents},
-		{"refused", testRefused},
-		{"full", testFull},
-		{"find", testFind},
-		{"find twins", testTwins},
-		{"find before mark", testBeforeMark},
-		{"catalog", testCatalog},
-		{"catalog twins", testCatalogTwins},
-		{"catalog shared id", testCatalogShared},
-		{"catalog below and claimed", testCatalogBelow},
-		{"catalog empty", testCatalogEmpty},
-		{"closed", testClosed},
+		{"one", all, testOne},
+		{"flags and date", finder, testFlagsDate},
+		{"folders", finder, testFolders},
+		{"concurrent", all, testConcurrent},
+		{"cancelled", all, testCancelled},
+		{"contents", all, testContents},
+		{"refused", all, testRefused},
+		{"full", all, testFull},
+		{"find", finder, testFind},
+		{"find twins", finder, testTwins},
+		{"find before mark", finder, testBeforeMark},
+		{"catalog", finder, testCatalog},
+		{"catalog twins", finder, testCatalogTwins},
+		{"catalog shared id", finder, testCatalogShared},
+		{"catalog below and claimed", finder, testCatalogBelow},
+		{"catalog empty", finder, testCatalogEmpty},
+		{"recipients", relay, testRecipients},
+		{"commit", relay, testCommit},
+		{"commit fails", relay, testCommitFails},
+		{"closed", all, testClosed},
 	} {
-		if !slices.Contains(s.Without, c.name) {
-			t.Run(c.name, func(t *testing.T) { c.test(t, s.New(t)) })
+		if c.by != all && (c.by == relay) != s.Relay || slices.Contains(s.Without, c.name) {
+			continue
 		}
+		t.Run(c.name, func(t *testing.T) { c.test(t, s.New(t)) })
 	}
 }
 

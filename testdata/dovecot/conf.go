@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"fmt"
 	"math/big"
 	mathrand "math/rand/v2"
 	"net"
@@ -31,6 +30,10 @@ const (
 	// DotSeparator gives folders the names they have on most Dovecots:
 	// "INBOX", "Lists.go".
 	DotSeparator Option = "namespace inbox {\n separator = .\n}"
+	// WithLMTP takes mail by LMTP as well, for recipients with any domain; the user
+	// is the whole address.
+	WithLMTP Option = "protocols = imap pop3 lmtp\npostmaster_address = postmaster@home.example\n" +
+		"service lmtp {\n inet_listener lmtp {\n  port = $LMTP\n }\n}"
 	// Courier gives folders the names Courier gives them: "INBOX.Lists.go".
 	Courier Option = "namespace inbox {\n separator = .\n prefix = INBOX.\n}"
 )
@@ -51,6 +54,11 @@ func withQuota(settings string) Option {
 	return Option("mail_plugins = $mail_plugins quota\n" +
 		"protocol imap {\n mail_plugins = $mail_plugins imap_quota\n}\n" +
 		"plugin {\n quota = maildir:User\n " + settings + "\n}")
+}
+
+// AuthAt lets other servers ask about logins at a socket.
+func AuthAt(path string) Option {
+	return Option("service auth {\n unix_listener " + path + " {\n  mode = 0666\n }\n}")
 }
 
 // UIDLFormat sets how POP3 names messages; "%08Xu%08Xv" is Dovecot's own way,
@@ -81,11 +89,11 @@ func (s *Server) conf(options []Option) []byte {
 		"$DIR", s.dir, "$PASSWORD", Password,
 		"$UID", strconv.Itoa(s.uid), "$GID", strconv.Itoa(s.gid),
 		"$POP3S", strconv.Itoa(s.POP3S), "$POP3", strconv.Itoa(s.POP3),
-		"$IMAPS", strconv.Itoa(s.IMAPS), "$IMAP", strconv.Itoa(s.IMAP),
+		"$IMAPS", strconv.Itoa(s.IMAPS), "$IMAP", strconv.Itoa(s.IMAP), "$LMTP", strconv.Itoa(s.LMTP),
 	)
 	r.WriteString(&b, basic) // a strings.Builder takes everything
 	for _, o := range options {
-		fmt.Fprintf(&b, "\n%s\n", o)
+		r.WriteString(&b, "\n"+string(o)+"\n")
 	}
 	return []byte(b.String())
 }
@@ -162,7 +170,7 @@ func (s *Server) choosePorts() error {
 			l.Close()
 		}
 	}()
-	for _, port := range []*int{&s.POP3, &s.POP3S, &s.IMAP, &s.IMAPS} {
+	for _, port := range []*int{&s.POP3, &s.POP3S, &s.IMAP, &s.IMAPS, &s.LMTP} {
 		for try := 1; ; try++ {
 			*port = 10000 + mathrand.IntN(20000)
 			l, err := net.Listen("tcp", s.Addr(*port))

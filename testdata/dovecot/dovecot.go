@@ -33,6 +33,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"popferry/testdata/process"
 )
 
 // Password is every user's.
@@ -44,12 +46,13 @@ const Password = "pw"
 type Server struct {
 	Host                     string // "127.0.0.1"
 	POP3, POP3S, IMAP, IMAPS int    // ports
+	LMTP                     int    // port, with the option WithLMTP
 	CAFile                   string // PEM; valid for "localhost" and 127.0.0.1
 
 	t        testing.TB
 	dir      string // short: a socket's path may have 107 octets
 	uid, gid int    // own the mail
-	master   *process
+	master   *process.Process
 
 	mu  sync.Mutex // guards log and put
 	log bytes.Buffer
@@ -88,7 +91,7 @@ func Start(t testing.TB, options ...Option) *Server {
 // unusable says why no server can run here, "" if one can.
 func unusable() string {
 	if _, err := exec.LookPath("dovecot"); err != nil {
-		return "not installed (Debian: dovecot-pop3d dovecot-imapd)"
+		return "not installed (Debian: dovecot-pop3d dovecot-imapd dovecot-lmtpd)"
 	}
 	if os.Geteuid() != 0 {
 		return "needs root"
@@ -105,7 +108,7 @@ func (s *Server) Addr(port int) string {
 // was stored stays.
 func (s *Server) Kill() {
 	if s.master != nil {
-		s.master.kill()
+		s.master.Kill()
 		s.master = nil
 		s.ungreet()
 	}
@@ -153,16 +156,16 @@ func (s *Server) start() error {
 	if err != nil {
 		return err
 	}
-	p, err := startProcess(w, "dovecot", "-F", "-c", s.path("dovecot.conf"))
+	p, err := process.Start(w, "dovecot", "-F", "-c", s.path("dovecot.conf"))
 	w.Close()
 	if err != nil {
 		r.Close()
 		return err
 	}
 	up := make(chan bool, 1)
-	p.logged.Go(func() { s.readLog(r, up) })
+	p.Logged.Go(func() { s.readLog(r, up) })
 	if !<-up {
-		p.kill()
+		p.Kill()
 		return errors.New("did not come up")
 	}
 	s.master = p
@@ -224,7 +227,7 @@ func (s *Server) readLog(r *os.File, up chan<- bool) {
 
 func (s *Server) stop() {
 	if s.master != nil {
-		s.master.stop()
+		s.master.Stop()
 		s.master = nil
 		s.ungreet()
 	}
