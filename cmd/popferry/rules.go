@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"popferry/rules"
 	"popferry/targets/endpoint"
 	"popferry/targets/imap"
+	"popferry/targets/maildir"
+	"popferry/targets/smtp"
 )
 
 const rulesLong = `What the rules of the configuration do with messages, told before any mail moves.
@@ -82,37 +85,44 @@ func named(name string) []string {
 // place is a copy of a message that would be made.
 type place struct {
 	Target string   `json:"target"`
-	Folder string   `json:"folder"` // "" if nobody but the target knows
+	Folder string   `json:"folder"` // "" of a target that has recipients instead
 	Flags  []string `json:"flags"`
 	To     []string `json:"to"`
 	Rule   string   `json:"rule"` // "" is the default
 }
 
-// places are the copies that d asks for, with the targets' own folders filled in.
+// places are the copies that d asks for, with the targets' own folders and
+// recipients filled in.
 func (r *route) places(d rules.Decision) []place {
 	list := []place{}
 	for _, del := range d.For(r.job.Targets) {
-		p := place{
-			Target: del.Target, Folder: del.Dest.Folder, Rule: del.Rule,
-			Flags: append([]string{}, del.Dest.Flags...), To: append([]string{}, del.Dest.Rcpt...),
-		}
-		if t := r.config.Targets[p.Target]; p.Folder == "" && t != nil {
-			p.Folder = ownFolder(t)
+		p := place{Target: del.Target, Rule: del.Rule, Flags: []string{}, To: []string{}}
+		switch c := r.config.Targets[del.Target].Config.(type) {
+		case *smtp.Config: // knows no folders, and takes a message once for each recipient
+			own := del.Dest.Rcpt
+			if len(own) == 0 {
+				own = c.Recipients
+			}
+			for _, rcpt := range own {
+				if !slices.ContainsFunc(list, func(o place) bool { return o.Target == p.Target && containsFold(o.To, rcpt) }) {
+					p.To = append(p.To, rcpt)
+				}
+			}
+			if len(p.To) == 0 {
+				continue
+			}
+		case *maildir.Config:
+			p.Folder, p.Flags = cmp.Or(del.Dest.Folder, c.Folder), append(p.Flags, del.Dest.Flags...)
+		case *imap.Config:
+			p.Folder, p.Flags = cmp.Or(del.Dest.Folder, c.Folder), append(p.Flags, del.Dest.Flags...)
 		}
 		list = append(list, p)
 	}
 	return list
 }
 
-// ownFolder is where a target puts what no rule gives a folder.
-func ownFolder(t *config.Target) string {
-	if c, ok := t.Config.(*imap.Config); ok && c.Folder != "" {
-		return c.Folder
-	}
-	if t.Type == "smtp" || t.Type == "lmtp" {
-		return ""
-	}
-	return "INBOX"
+func containsFold(list []string, s string) bool {
+	return slices.ContainsFunc(list, func(o string) bool { return strings.EqualFold(o, s) })
 }
 
 // String is the copy as it is shown to people.

@@ -12,14 +12,15 @@ import (
 	"popferry/fetcher/config"
 	"popferry/rules/convert"
 	"popferry/targets/endpoint"
+	"popferry/targets/smtp"
 )
 
 const rulesConvertLong = `Turns a Sieve script, or the filters that Gmail exports (mailFilters.xml), into
 rules: for popferry.yaml, on standard output. What cannot be carried over is named
 with its line, on standard error and in a comment; then the command ends with 1.
 
-redirect and forwarding go to the target of type smtp, if the configuration has
-just one, or to that of --smtp.`
+redirect and forwarding go to the target of type smtp or lmtp, if the configuration
+has just one, or to that of --smtp.`
 
 func (a *app) rulesConvertCommand() *cobra.Command {
 	var from string
@@ -43,15 +44,15 @@ func (a *app) rulesConvertCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&from, "from", "", "`WHAT` the file is: sieve or gmail (default: by its look)")
-	f.StringVar(&o.SMTP, "smtp", "", "`TARGET` that redirected messages go to")
+	f.StringVar(&o.SMTP, "smtp", "", "`TARGET` of type smtp or lmtp that redirected messages go to")
 	f.StringVar(&o.Separator, "separator", "", "`CHARACTER` between the levels of a folder in the script, / or . (default: by its look)")
 	_ = cmd.RegisterFlagCompletionFunc("from", cobra.FixedCompletions([]string{"sieve", "gmail"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("smtp", a.names(func(c *config.Config) []string { return sorted(c.Targets) }))
 	return cmd
 }
 
-// relay is the one target of type smtp; "" if there is none, or no configuration
-// yet, or a choice.
+// relay is the one target of type smtp or lmtp; "" if there is none, or no
+// configuration yet, or a choice.
 func (a *app) relay() string {
 	c, err := a.load()
 	if err != nil {
@@ -59,7 +60,7 @@ func (a *app) relay() string {
 	}
 	var names []string
 	for _, name := range sorted(c.Targets) {
-		if c.Targets[name].Type == "smtp" {
+		if _, ok := c.Targets[name].Config.(*smtp.Config); ok {
 			names = append(names, name)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"popferry/fetcher/config"
+	"popferry/targets"
 	"popferry/targets/endpoint"
 	"popferry/targets/smtp"
 )
@@ -71,6 +72,20 @@ func TestParse_relayKeys(t *testing.T) {
 		if diff := cmp.Diff(want, *c.Targets["home"].Config.(*smtp.Config), cmpopts.IgnoreFields(endpoint.Server{}, "Password")); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", keys, diff)
 		}
+	}
+}
+
+func TestParse_relayRate(t *testing.T) {
+	c, err := config.Parse("popferry.yaml", relayed("type: lmtp", "host: mail.home.example", "recipient: jane@home.example", "rate: [2M/s, 500/day]"), environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []targets.Rate{
+		{N: 2 << 20, Octets: true, Per: time.Second, Text: "2M/s"},
+		{N: 500, Per: 24 * time.Hour, Text: "500/day"},
+	}
+	if diff := cmp.Diff(map[string][]targets.Rate{"home": want}, c.Rates()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 

@@ -173,7 +173,7 @@ func (g *gmail) places(f *filter, when *cond) {
 	if to := f.get("forwardTo"); to != "" {
 		switch {
 		case g.options.SMTP == "":
-			g.note(f.line, true, "forwarding to %s needs a target of type smtp; it is left out", to)
+			g.note(f.line, true, "forwarding to %s needs a target of type smtp or lmtp; it is left out", to)
 		case !address.MatchString(to):
 			g.note(f.line, true, "forwarding to %s, which is no plain address, is left out", to)
 		default:

@@ -171,7 +171,7 @@ func TestGmail_properties(t *testing.T) {
 	}
 	want := []string{
 		"shouldAlwaysMarkAsImportant has no meaning here; it is left out",
-		"forwarding to jane@isp.example needs a target of type smtp; it is left out",
+		"forwarding to jane@isp.example needs a target of type smtp or lmtp; it is left out",
 		"a filter without criteria is left out",
 		`label "a//b": folder "a//b": a level is empty; it is left out`,
 		`size "x" with operator "s_sl" and unit "s_smb"; this filter is left out`,

@@ -217,7 +217,7 @@ func (s *sieve) redirect(a *args, g *cond) error {
 	case err != nil:
 		return err
 	case s.options.SMTP == "":
-		return unsuref(a.line, "redirect to %s needs a target of type smtp", to)
+		return unsuref(a.line, "redirect to %s needs a target of type smtp or lmtp", to)
 	case !address.MatchString(to):
 		return unsuref(a.line, "redirect to %s, which is no plain address", to)
 	}

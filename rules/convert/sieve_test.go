@@ -21,7 +21,7 @@ func TestSieve_notes(t *testing.T) {
 		{"\nif virustest :value \"ge\" \"4\" { discard; } elsif true { keep; }", "2: test \"virustest\" is not known here; this if is left out, and the elsif and else that go with it", true, 0},
 		{"if anyof (true,\n not envelope \"auth\" \"x\") { discard; }", "2: envelope part \"auth\" is not known here; this if is left out", true, 0},
 		{"if exists \"a\" {\nvacation :days 7 \"gone\"; fileinto \"x\"; }", "2: vacation sends mail, which popferry does not; left out", true, 1},
-		{"redirect \"a@b.example\";", "1: redirect to a@b.example needs a target of type smtp; left out", true, 0},
+		{"redirect \"a@b.example\";", "1: redirect to a@b.example needs a target of type smtp or lmtp; left out", true, 0},
 		{"set \"a\" \"b\";", "1: \"set\" is not known here; left out", true, 0},
 		{"require \"variables\"; if exists \"a\" { fileinto \"x/${1}\"; }", "1: fileinto with a variable in \"x/${1}\"; left out", true, 1},
 		{"if header :count \"gt\" \"x\" \"1\" { keep; }", "1: header with :count; this if is left out", true, 0},
