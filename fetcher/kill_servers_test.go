@@ -235,9 +235,9 @@ func (s *scripted) deletes(session int, arg string) {
 	s.marked[session][h]++
 	need := s.source[h] - count(list, func(o maildroptest.Message) bool { return string(o.Body) == string(m.Body) }) + s.marked[session][h]
 	s.mu.Unlock()
-	for i := range s.run.Targets {
-		if have := s.stored(i)[h]; have < need {
-			s.errorf("DELE of %s, and %s has %d copies, not %d", m.UIDL, targetName(i), have, need)
+	for i, where := range s.run.places() {
+		if have := s.ends.stored(i)[h]; have < need {
+			s.errorf("DELE of %s, and %s has %d copies, not %d", m.UIDL, where, have, need)
 		}
 	}
 	if s.careless {
