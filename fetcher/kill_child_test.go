@@ -35,6 +35,7 @@ type run struct {
 	Step     int    // the step at which it kills itself; 0 is none
 	Trace    string // the file to which it writes the label of every step
 	FileSize int64  // files grow no further (RLIMIT_FSIZE) once the state is open; 0 is no limit
+	Objects  string // the file to which it writes what it has allocated; "" is none
 }
 
 // login is an account at a server, or a Maildir.
@@ -181,7 +182,15 @@ func childMain() {
 		armSteps(&r)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 		defer cancel()
-		_, err = r.pass(ctx, func(*state.Store) error { return limitFiles(r.FileSize) })
+		pass := func() error {
+			_, err := r.pass(ctx, func(*state.Store) error { return limitFiles(r.FileSize) })
+			return err
+		}
+		if r.Objects != "" {
+			err = countObjects(r.Objects, pass)
+		} else {
+			err = pass()
+		}
 	}
 	code := childDone
 	if err != nil {
