@@ -159,15 +159,8 @@ func (p *pass) deliverPart(ctx context.Context, l *letter, part *part) error {
 	if !l.routed {
 		ch = append(ch, state.Routed{Message: l.msg, Deliveries: deliveries(l.parts)})
 	}
-	for found.OK {
-		err := p.wasThere(ctx, l, part, mark.Folder, found, ch)
-		if !errors.Is(err, state.ErrConflict) {
-			return err
-		}
-		// A pass over another account has taken this copy just now.
-		if found, err = p.existing(ctx, s, part.dest.Folder, mark, l.msg); err != nil {
-			return p.notSent(ctx, l, part, s, "", err)
-		}
+	if found.OK {
+		return p.wasThere(ctx, l, part, mark.Folder, found, ch)
 	}
 	if err := s.take(ctx, &l.message); err != nil {
 		return p.notSent(ctx, l, part, s, "", err)

@@ -35,7 +35,7 @@ func (r Rule) keep(d time.Duration) Rule {
 	return r
 }
 
-func (d Delivery) at(target string) Delivery { d.Target = target; return d }
+func (w Delivery) at(target string) Delivery { w.Target = target; return w }
 
 func delivery(rule, folder string, flags ...string) Delivery {
 	return Delivery{Rule: rule, Dest: Dest{Folder: folder, Flags: flags}}
