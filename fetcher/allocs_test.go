@@ -1,3 +1,7 @@
+//go:build !race && !steps
+
+// Those builds allocate for themselves.
+
 package fetcher
 
 import (
@@ -5,27 +9,22 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// What one message costs in objects, on its way from RETR to the record that it was
-// delivered, without rules. The first may grow to ten, for a good reason.
+// What one message may cost in objects, on its way from RETR to the record that
+// it was delivered, without rules.
 const (
-	hotObjects    = 8 // beside what follows
-	bodyObjects   = 1 // what a body lies in
-	changeObjects = 6 // the changes that are handed to the store
+	hotObjects    = 10 // beside what follows
+	bodyObjects   = 1  // what a body lies in
+	changeObjects = 6  // the changes that are handed to the store
 )
 
 // TestPass_allocations counts the objects of a whole pass in a process of its own,
 // so that the servers do not count.
 func TestPass_allocations(t *testing.T) {
-	if withSteps || instrumented() {
-		t.Skip("this build allocates for itself")
-	}
 	const n = 1000
 	mail := make([]string, n)
 	for i := range mail {
@@ -54,16 +53,10 @@ func TestPass_allocations(t *testing.T) {
 	for kind, most := range map[string]int{"hot": hotObjects + bodyObjects, "changes": changeObjects} {
 		each, places := perMessage(got[kind], n)
 		t.Logf("%s: %.2f objects a message", kind, each)
-		if each > float64(most)+0.5 || each < float64(most)-0.5 {
-			t.Errorf("%s: %.2f objects a message, want %d\n%s", kind, each, most, places)
+		if each > float64(most)+0.25 || each < 1 {
+			t.Errorf("%s: %.2f objects a message, at most %d are allowed\n%s", kind, each, most, places)
 		}
 	}
-}
-
-// instrumented reports whether the race detector is on: it has pools lose things.
-func instrumented() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" })
 }
 
 // perMessage counts the objects that were made for each of n messages, and lists
@@ -80,72 +73,4 @@ func perMessage(objects map[string]int64, n int64) (each float64, places string)
 	}
 	slices.Sort(list)
 	return each, strings.Join(list, "\n")
-}
-
-// objects counts what this process has allocated, by kind and place. It counts
-// everything if runtime.MemProfileRate was 1 from the beginning.
-func objects() map[string]map[string]int64 {
-	runtime.GC() // the profile tells of what was before the last but one
-	runtime.GC()
-	records := make([]runtime.MemProfileRecord, 0, 4096)
-	for {
-		n, ok := runtime.MemProfile(records[:cap(records)], true)
-		if ok {
-			records = records[:n]
-			break
-		}
-		records = make([]runtime.MemProfileRecord, 0, 2*n)
-	}
-	kinds := map[string]map[string]int64{}
-	for i := range records {
-		kind, place := placeOf(records[i].Stack())
-		if kinds[kind] == nil {
-			kinds[kind] = map[string]int64{}
-		}
-		kinds[kind][place] += records[i].AllocObjects
-	}
-	return kinds
-}
-
-// placeOf says what an object that was made by a call stack is for.
-func placeOf(stack []uintptr) (kind, place string) {
-	kind = "hot"
-	frames := runtime.CallersFrames(stack)
-	for more := true; more; {
-		var f runtime.Frame
-		f, more = frames.Next()
-		name, ours := strings.CutPrefix(f.Function, "popferry/")
-		if !ours {
-			continue
-		}
-		if place == "" {
-			place = fmt.Sprintf("%s, line %d", name, f.Line)
-			if strings.HasSuffix(name, ".deliverPart") || name == "fetcher.deliveries" {
-				kind = "changes"
-			}
-		}
-		switch {
-		case strings.HasPrefix(name, "fetcher/state."):
-			return "state", place
-		case strings.HasSuffix(name, ".(*Conn).List"), strings.HasSuffix(name, ".(*pass).list"), strings.HasSuffix(name, ".(*pass).calm"):
-			return "listing", place
-		}
-	}
-	if place == "" {
-		return "others", "" // the runtime's and the test's
-	}
-	return kind, place
-}
-
-// countObjects does f and writes to a file what it allocates.
-func countObjects(file string, f func() error) error {
-	runtime.MemProfileRate = 1
-	if err := f(); err != nil {
-		return err
-	}
-	raw, err := json.Marshal(objects())
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, raw, 0o600)
 }
