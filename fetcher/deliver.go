@@ -125,16 +125,21 @@ func (p *pass) deliver(ctx context.Context, l *letter) {
 	p.settle(l, errors.Join(errs...))
 }
 
-// deliverPart makes one copy. The order of its steps is the protocol: the
-// intent is on disk before an octet leaves, the outcome before it counts.
+// deliverPart makes one copy, at a relay those for its other recipients as well.
 func (p *pass) deliverPart(ctx context.Context, l *letter, part *part) error {
 	s := p.sinks[part.Target]
-	if s == nil {
+	switch {
+	case s == nil:
 		return fmt.Errorf("target %q, chosen by an earlier pass, is not in job %q any more", part.Target, p.job.Name)
-	}
-	if s.relay != nil {
+	case s.relay != nil:
 		return p.consign(ctx, l, s)
 	}
+	return p.file(ctx, l, part, s)
+}
+
+// file makes one copy in a folder. The order of its steps is the protocol: the
+// intent is on disk before an octet leaves, the outcome before it counts.
+func (p *pass) file(ctx context.Context, l *letter, part *part, s *sink) error {
 	if err := s.downErr(); err != nil {
 		return err
 	}
