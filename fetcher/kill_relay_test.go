@@ -140,10 +140,13 @@ func (s *relayTrial) relayed(c targetstest.SMTPCommand) targetstest.SMTPAction {
 	case c.Verb == ".":
 		s.onDisk("the final dot", c.Body, state.DeliveryCommit)
 	}
-	if s.relays == nil {
+	s.mu.Lock()
+	relays := s.relays
+	s.mu.Unlock()
+	if relays == nil {
 		return targetstest.SMTPAction{}
 	}
-	return s.relays(c)
+	return relays(c)
 }
 
 // onDisk demands that a delivery of the message, if it is known, has one of these
@@ -214,6 +217,8 @@ func relayAmbushes() (list []relayAmbush) {
 // lay makes the relay of s kill the next pass, once.
 func (a relayAmbush) lay(s *relayTrial) *relayTrial {
 	var fired atomic.Bool
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.relays = func(c targetstest.SMTPCommand) targetstest.SMTPAction {
 		if c.Verb == a.verb && c.N == a.nth && fired.CompareAndSwap(false, true) {
 			s.shoot()
