@@ -285,19 +285,34 @@ func (d *digest) field(name string, value []byte) {
 	}
 	d.put(':')
 	blank, begun := false, false
-	for _, c := range value {
-		switch c {
-		case ' ', '\t', '\r', '\n':
-			blank = begun
-			continue
-		case 0:
-			c = nulStandIn[0]
+	for len(value) > 0 {
+		if len(d.buf)-d.n < 64 {
+			d.h.Write(d.buf[:d.n])
+			d.n = 0
 		}
-		if blank {
-			d.put(' ')
+		room := d.buf[d.n:]
+		piece := value[:min(len(value), len(room)-1)] // and one blank from before it
+		value = value[len(piece):]
+		n := 0
+		for _, c := range piece {
+			if c <= ' ' {
+				switch c {
+				case ' ', '\t', '\r', '\n':
+					blank = begun
+					continue
+				case 0:
+					c = nulStandIn[0]
+				}
+			}
+			if blank {
+				room[n] = ' '
+				n++
+			}
+			room[n] = c
+			n++
+			blank, begun = false, true
 		}
-		d.put(c)
-		blank, begun = false, true
+		d.n += n
 	}
 	d.put('\n')
 }
