@@ -71,7 +71,7 @@ func Start(t testing.TB, options ...Option) *Server {
 	s := &Server{Host: "127.0.0.1", t: t}
 	s.check(s.makeDirs())
 	t.Cleanup(func() { os.RemoveAll(s.dir) })
-	s.check(writeCert(s.CAFile, s.path("key.pem")))
+	s.check(process.WriteCert(s.CAFile, s.path("key.pem")))
 	t.Cleanup(s.Kill) // ending in order takes a second
 
 	// A port that was free a moment ago can be taken when Dovecot binds it.

@@ -1,3 +1,3 @@
-// Package process runs a server for tests as a group of processes that does not
-// outlive the test.
+// Package process is what those share that run real servers for tests: a group
+// of processes that does not outlive the test, and a certificate for it.
 package process
