@@ -46,9 +46,6 @@ func placeOf(stack []uintptr) (kind, place string) {
 		}
 		if place == "" {
 			place = fmt.Sprintf("%s, line %d", name, f.Line)
-			if strings.HasSuffix(name, ".deliverPart") || name == "fetcher.deliveries" {
-				kind = "changes"
-			}
 		}
 		switch {
 		case strings.HasPrefix(name, "fetcher/state."):
