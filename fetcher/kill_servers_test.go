@@ -193,7 +193,10 @@ func (s *scripted) traffic() string {
 		logins := b.Count("LOGIN") + b.Count("AUTHENTICATE")
 		out += fmt.Sprintf(", %d logins and %d APPENDs at %s", logins, b.Count("APPEND"), targetName(i))
 	}
-	for i := len(s.boxes); i < len(s.run.Targets); i++ {
+	for i, l := range s.run.Targets {
+		if l.Maildir == "" {
+			continue
+		}
 		out += fmt.Sprintf(", at %s %q", targetName(i), slices.Sorted(maps.Keys(s.files(i, ".", "tmp", "new", "cur"))))
 	}
 	return out
