@@ -164,8 +164,15 @@ func (p *pass) file(ctx context.Context, l *letter, part *part, s *sink) error {
 	if !l.routed {
 		ch = append(ch, state.Routed{Message: l.msg, Deliveries: deliveries(l.parts)})
 	}
-	if found.OK {
-		return p.wasThere(ctx, l, part, mark.Folder, found, ch)
+	for found.OK {
+		err := p.wasThere(ctx, l, part, mark.Folder, found, ch)
+		if !errors.Is(err, state.ErrConflict) {
+			return err
+		}
+		// Recovery of another account has found its own copy in this one.
+		if found, err = p.existing(ctx, s, part.dest.Folder, mark, l.msg); err != nil {
+			return p.notSent(ctx, l, part, s, "", err)
+		}
 	}
 	if err := s.take(ctx, &l.message); err != nil {
 		return p.notSent(ctx, l, part, s, "", err)
@@ -308,7 +315,7 @@ func (p *pass) countFolder(target, folder string) {
 func (p *pass) settle(l *letter, err error) {
 	switch {
 	case err == nil:
-		p.unlinkStashed(l.msg.ID)
+		p.unlinkStashed(l.msg)
 		p.mu.Lock()
 		p.report.Delivered++
 		p.safe = append(p.safe, l.item)

@@ -408,7 +408,7 @@ func (p *pass) dropped(ctx context.Context, l *letter) {
 	if p.put(ctx, state.Dropped{Message: l.msg, Rule: l.rule, At: p.f.now()}) != nil {
 		return
 	}
-	p.unlinkStashed(l.msg.ID)
+	p.unlinkStashed(l.msg)
 	p.mu.Lock()
 	p.report.Dropped++
 	p.safe = append(p.safe, l.item)

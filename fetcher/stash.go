@@ -2,14 +2,14 @@ package fetcher
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"popferry/fetcher/maildrop"
 	"popferry/fetcher/state"
@@ -20,10 +20,17 @@ import (
 // mail in files of the spool directory, named after its row in the state, from
 // before its delivery is begun until the state says that it ended.
 
-// stashName is the file of a message. The number is its row, so a name cannot
-// come from a mail or a server.
-func (p *pass) stashName(message int64) string {
-	return filepath.Join(p.f.bodies().dir, strconv.FormatInt(message, 10)+stashSuffix)
+// stashName is the file of a message: a hash of what it is known by on its
+// maildrop, so that no part of a name comes from a server. It is not the number
+// of its row: when the state is lost, or a message forgotten, that number goes
+// to other mail, which would be taken for delivered with this one's body.
+func (p *pass) stashName(m *state.Message) string {
+	id := sha256.Sum256(fmt.Appendf(nil, "%q %q %d", p.source, m.UIDL, m.Gen))
+	return hex.EncodeToString(id[:16]) + stashSuffix
+}
+
+func (p *pass) stashPath(m *state.Message) string {
+	return filepath.Join(p.f.bodies().dir, p.stashName(m))
 }
 
 const stashSuffix = ".eml"
@@ -34,7 +41,7 @@ func (p *pass) stash(it item, b *body) {
 	if !p.account.Consumes {
 		return
 	}
-	if err := writeSynced(p.stashName(it.msg.ID), io.NewSectionReader(b, 0, b.size)); err != nil {
+	if err := writeSynced(p.stashPath(it.msg), io.NewSectionReader(b, 0, b.size)); err != nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.fatal = fmt.Errorf("a message that %s shows once could not be kept: %w", p.account.Maildrop.Host, err)
@@ -42,11 +49,11 @@ func (p *pass) stash(it item, b *body) {
 }
 
 // unlinkStashed removes what stash kept, if anything.
-func (p *pass) unlinkStashed(message int64) {
+func (p *pass) unlinkStashed(m *state.Message) {
 	if !p.account.Consumes {
 		return
 	}
-	if err := os.Remove(p.stashName(message)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(p.stashPath(m)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		p.log.Warn("a message that was delivered could not be removed from the spool", "err", err)
 	}
 }
@@ -58,25 +65,27 @@ func (p *pass) unstash(ctx context.Context, known *state.Known, pending map[int6
 	if !p.account.Consumes {
 		return nil
 	}
-	kept, err := stashed(p.f.bodies().dir)
+	files, err := stashed(p.f.bodies().dir)
 	if err != nil {
 		return fmt.Errorf("%s shows a message once, so what was read must be kept: %w", p.account.Maildrop.Host, err)
 	}
+	kept := make(map[int64]bool)
 	var items []item
 	for _, m := range known.Messages {
-		if !kept[m.ID] {
+		if !files[p.stashName(m)] {
 			continue
 		}
 		switch m.Status {
 		case state.StatusSafe, state.StatusDropped, state.StatusMarked:
-			p.unlinkStashed(m.ID) // its removal was cut short, or it was given up by hand
-			delete(kept, m.ID)
+			p.unlinkStashed(m) // its removal was cut short, or it was given up by hand
+			continue
 		case state.StatusNew, state.StatusRouted, state.StatusQuarantined:
 			if !pending[m.ID] && !p.tried[m.ID] && !pl.q.now.Before(m.NextTry) {
 				items = append(items, item{maildrop.Entry{UIDL: m.UIDL, Size: m.Size}, m})
 			}
 		case state.StatusHeld: // its file stays with it
 		}
+		kept[m.ID] = true
 	}
 	pl.spare(kept)
 	recorded, err := p.recorded(ctx, items)
@@ -108,7 +117,7 @@ func (pl *plan) spare(kept map[int64]bool) {
 
 // unstashed reads one message back. Its file stays until it is delivered.
 func (p *pass) unstashed(ctx context.Context, it item, recorded []state.Delivery) *letter {
-	f, err := os.Open(p.stashName(it.msg.ID))
+	f, err := os.Open(p.stashPath(it.msg))
 	if err != nil {
 		p.setback(it, Event{Kind: Failed, UIDL: it.UIDL, Octets: it.Size, Err: err})
 		return nil
@@ -124,17 +133,14 @@ func (p *pass) unstashed(ctx context.Context, it item, recorded []state.Delivery
 }
 
 // stashed makes the directory of the stash and returns the messages in it.
-func stashed(dir string) (map[int64]bool, error) {
+func stashed(dir string) (map[string]bool, error) {
 	if err := ownDir(dir); err != nil {
 		return nil, err
 	}
 	files, err := os.ReadDir(dir)
-	kept := make(map[int64]bool)
+	kept := make(map[string]bool, len(files))
 	for _, f := range files {
-		name, is := strings.CutSuffix(f.Name(), stashSuffix)
-		if id, nerr := strconv.ParseInt(name, 10, 64); is && nerr == nil {
-			kept[id] = true
-		}
+		kept[f.Name()] = true
 	}
 	return kept, err
 }

@@ -165,3 +165,24 @@ func TestSpool_link(t *testing.T) {
 	w.mustPass()
 	w.exactlyOnce()
 }
+
+// What is kept of a message is not taken for other mail that got the number of
+// its row, when the state is lost or the message forgotten.
+func TestConsumes_lostState(t *testing.T) {
+	w := consuming(t)
+	w.target.fault = func(*targets.Message, targets.Dest) (error, bool) {
+		return &targets.Error{Fault: targets.Transient, Op: "APPEND", Reply: "NO later"}, false
+	}
+	w.mustPass()
+	w.target.fault = nil
+	if files, err := os.ReadDir(w.spool); err != nil || len(files) != 35 {
+		t.Fatalf("%d files kept, %v", len(files), err)
+	}
+	w.db += ".new"
+	w.source = map[targets.Hash]int{} // only Gmail and the spool know of those
+	for i := range 9 {
+		w.add(fmt.Sprintf("other%d", i), fmt.Sprintf("Message-ID: <other%d@x>\r\n\r\nother\r\n", i))
+	}
+	w.mustPass() // numbers its rows as they were
+	w.exactlyOnce()
+}
