@@ -26,11 +26,33 @@ const (
 // that run at the same time share it: what came meanwhile is theirs and claimed,
 // and twenty accounts that are new need not each read the whole folder.
 type shelf struct {
-	once sync.Once
-	cat  targets.Catalog
-	err  error
+	mu     sync.Mutex // held while the folder is read
+	cat    targets.Catalog
+	err    error // why that failed
+	failed *pass // for whom, nil if for none: another pass tries again
 
 	passes int // that may look at it; guarded by Fetcher.mu
+}
+
+// contents returns what is on the shelf. Who comes first reads the folder with
+// list, the others wait for that. A failure holds for the rest of the pass: a
+// thousand messages would else try it one after the other.
+func (sh *shelf) contents(p *pass, list func() (targets.Catalog, error)) (targets.Catalog, error) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	switch {
+	case sh.cat != nil:
+		return sh.cat, nil
+	case sh.err != nil && sh.failed == p:
+		return nil, sh.err
+	}
+	cat, err := list()
+	if err != nil {
+		sh.err, sh.failed = err, p
+		return nil, err
+	}
+	sh.cat = cat
+	return cat, nil
 }
 
 // shelf returns the one of a box; release ends its use.
@@ -69,24 +91,44 @@ func (p *pass) releaseShelves() {
 
 // existing looks for a copy of the message that was there before this pass. It
 // is called with the folder's gate held for reading, and before anything is
-// delivered there: the first caller lists the folder, the others wait for it.
+// delivered there.
 func (p *pass) existing(ctx context.Context, s *sink, folder string, mark targets.Mark, m *state.Message) (targets.Found, error) {
-	comparer, ok := s.target.(targets.Comparer)
-	if !ok || !p.compares(s.name) {
+	if s.comparer == nil || !p.compares(s.name) {
 		return targets.Found{}, nil
 	}
+	cat, err := p.shelfOf(s, mark.Folder).contents(p, func() (targets.Catalog, error) {
+		return p.catalog(ctx, s, folder, mark)
+	})
+	if err != nil {
+		return targets.Found{}, err
+	}
+	return cat.Take(ctx, wanted(m))
+}
+
+// shelfOf returns the shelf of a box, which stays this pass's until
+// releaseShelves.
+func (p *pass) shelfOf(s *sink, box string) *shelf {
 	s.mu.Lock()
-	sh := s.shelves[mark.Folder]
+	defer s.mu.Unlock()
+	sh := s.shelves[box]
 	if sh == nil {
-		sh = p.f.shelf(place{s.name, mark.Folder})
-		s.shelves[mark.Folder] = sh
+		sh = p.f.shelf(place{s.name, box})
+		s.shelves[box] = sh
 	}
-	s.mu.Unlock()
-	sh.once.Do(func() { sh.cat, sh.err = p.catalog(ctx, s.name, comparer, folder, mark) })
-	if sh.err != nil {
-		return targets.Found{}, sh.err
-	}
-	return sh.cat.Take(ctx, wanted(m))
+	return sh
+}
+
+// survey reads the target's own folder while the maildrop is being listed. Where
+// every message goes there, and is to be compared with what is there, that is
+// needed in any case, and is what takes longest. It is best effort: what fails
+// here is tried again for the first message, and told then.
+func (p *pass) survey(ctx context.Context, s *sink, mark targets.Mark) {
+	gate := p.f.gate(s.name, mark.Folder)
+	gate.RLock()
+	defer gate.RUnlock()
+	_, _ = p.shelfOf(s, mark.Folder).contents(nil, func() (targets.Catalog, error) {
+		return p.catalog(ctx, s, "", mark)
+	})
 }
 
 // compares reports whether messages for a target are looked up before they are
@@ -103,16 +145,16 @@ func (p *pass) compares(target string) bool {
 }
 
 // catalog lists a folder without what popferry has put there itself.
-func (p *pass) catalog(ctx context.Context, target string, c targets.Comparer, folder string, mark targets.Mark) (targets.Catalog, error) {
-	claimed, err := p.f.State.Claimed(ctx, target, mark.Folder, mark.UIDValidity, 0)
+func (p *pass) catalog(ctx context.Context, s *sink, folder string, mark targets.Mark) (targets.Catalog, error) {
+	claimed, err := p.f.State.Claimed(ctx, s.name, mark.Folder, mark.UIDValidity, 0)
 	if err != nil {
 		return nil, err
 	}
-	cat, err := c.Catalog(ctx, folder, mark, func(uid uint32) bool { return claimed[uid] })
+	cat, err := s.comparer.Catalog(ctx, folder, mark, func(uid uint32) bool { return claimed[uid] })
 	if err != nil {
 		return nil, err
 	}
-	copies, err := p.f.State.Copies(ctx, target, mark.Folder)
+	copies, err := p.f.State.Copies(ctx, s.name, mark.Folder)
 	for _, k := range copies {
 		if err != nil {
 			break

@@ -10,6 +10,7 @@ import (
 
 	"popferry/fetcher/state"
 	"popferry/targets"
+	"popferry/targets/endpoint"
 )
 
 // loseState removes the state with everything beside it.
@@ -113,6 +114,81 @@ func TestCompare_shared(t *testing.T) {
 	w.twoAccounts("Subject: a\r\n\r\n", "Subject: b\r\n\r\n")
 	if n := w.target.count("INBOX"); n != 3 || w.target.catalogs != 1 {
 		t.Errorf("%d copies, %d catalogs", n, w.target.catalogs)
+	}
+}
+
+// A folder is listed ahead where that is sure to be needed. That it fails then
+// is no news: the first message tries again, once for all of them.
+func TestCompare_ahead(t *testing.T) {
+	failing := func(upTo int) func(int) error {
+		return func(n int) error {
+			if n <= upTo {
+				return &targets.Error{Op: "FETCH", Err: errors.New("reset")}
+			}
+			return nil
+		}
+	}
+	for _, c := range []struct {
+		name      string
+		change    func(*world)
+		catalogs  int
+		delivered int
+		failed    int
+		refused   bool // no pass at all
+	}{
+		{"fails ahead", func(w *world) { w.target.unlisted = failing(1) }, 2, 20, 0, false},
+		{"fails twice", func(w *world) { w.target.unlisted = failing(2) }, 2, 0, 20, false},
+		{"works", func(*world) {}, 1, 20, 0, false},
+		{"wrong password", func(w *world) { w.account.Maildrop.Password = endpoint.SecretValue("no") }, 0, 0, 0, true},
+		{"empty", func(w *world) { w.pop.AddUser("june", "secret"); w.account.Maildrop.User = "june" }, 1, 0, 0, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t).start()
+			w.fill(20)
+			c.change(w)
+			r, err := w.pass(t.Context())
+			if (err != nil) != c.refused || r.Delivered != c.delivered || r.Failed != c.failed {
+				t.Errorf("%v: %+v", err, r)
+			}
+			if n := w.target.catalogs; n != c.catalogs && (c.name != "empty" || n != 0) {
+				t.Errorf("%d catalogs, want %d", n, c.catalogs)
+			}
+			w.target.unlisted = nil
+			if !c.refused && c.name != "empty" {
+				w.mustPass()
+				w.exactlyOnce()
+			}
+		})
+	}
+}
+
+// That one pass could not list a folder says nothing to the others that share
+// its shelf; but it is not tried again for every message.
+func TestShelf_failure(t *testing.T) {
+	var sh shelf
+	var a, b pass
+	calls := 0
+	list := func(cat targets.Catalog, err error) func() (targets.Catalog, error) {
+		return func() (targets.Catalog, error) { calls++; return cat, err }
+	}
+	reset, full := errors.New("reset"), &catalog{}
+	for i, step := range []struct {
+		by    *pass
+		list  func() (targets.Catalog, error)
+		want  error
+		calls int
+	}{
+		{nil, list(nil, reset), reset, 1},
+		{&a, list(nil, reset), reset, 2},
+		{&a, list(full, nil), reset, 2},
+		{&b, list(full, nil), nil, 3},
+		{&a, list(nil, reset), nil, 3},
+		{nil, list(nil, reset), nil, 3},
+	} {
+		cat, err := sh.contents(step.by, step.list)
+		if !errors.Is(err, step.want) || (cat == nil) != (err != nil) || calls != step.calls {
+			t.Errorf("step %d: %v, %v, %d calls", i, cat, err, calls)
+		}
 	}
 }
 

@@ -18,11 +18,12 @@ const deliveryCharges = 3
 
 // sink is a target as one pass sees it.
 type sink struct {
-	name   string
-	target targets.Target
-	finder targets.Finder   // nil if uncertain deliveries cannot be looked up
-	relay  targets.Relay    // nil if it has folders; else see commit.go
-	limit  *targets.Limiter // nil if the target has no rate
+	name     string
+	target   targets.Target
+	finder   targets.Finder   // nil if uncertain deliveries cannot be looked up
+	comparer targets.Comparer // nil if it cannot be asked what it has
+	relay    targets.Relay    // nil if it has folders; else see commit.go
+	limit    *targets.Limiter // nil if the target has no rate
 
 	mu      sync.Mutex
 	down    error            // it takes nothing more in this pass
@@ -67,6 +68,7 @@ func (s *sink) accepted() {
 func newSink(name string, t targets.Target) *sink {
 	s := &sink{name: name, target: t, blocked: map[string]error{}, shelves: map[string]*shelf{}}
 	s.finder, _ = t.(targets.Finder)
+	s.comparer, _ = t.(targets.Comparer)
 	s.relay, _ = t.(targets.Relay)
 	return s
 }

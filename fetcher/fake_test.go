@@ -24,6 +24,8 @@ type store struct {
 	noUIDs  bool            // no UIDPLUS: no UID is told, marks do not move
 	// before is called with nothing held when a delivery comes in.
 	before func(m *targets.Message)
+	// unlisted, if set, is asked before the nth Catalog, with mu held.
+	unlisted func(n int) error
 }
 
 type copied struct {
@@ -118,6 +120,11 @@ func (s *store) Catalog(_ context.Context, folder string, below targets.Mark, cl
 	defer s.mu.Unlock()
 	k := &catalog{}
 	s.catalogs++
+	if s.unlisted != nil {
+		if err := s.unlisted(s.catalogs); err != nil {
+			return nil, err
+		}
+	}
 	for _, c := range s.folders[s.name(folder)] {
 		if (c.uid < below.UIDNext || s.noUIDs) && !claimed(c.uid) {
 			k.copies = append(k.copies, c)

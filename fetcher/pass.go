@@ -176,20 +176,22 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 		return finished, err
 	}
 	sure := work(known)
+	open := make(chan struct{}) // closed when the maildrop is
 	if sure {
-		defer p.greet(ctx)()
+		defer p.greet(ctx, open)()
 	}
 	conn, err := p.dial(ctx)
 	if err != nil {
 		return finished, err
 	}
+	close(open)
 	defer conn.Close()
 	pl, err := p.list(ctx, conn, known, pending)
 	if err != nil {
 		return finished, err
 	}
 	if !sure && len(pl.fetch) > 0 {
-		defer p.greet(ctx)()
+		defer p.greet(ctx, open)()
 	}
 	p.unsure = len(pending) // what is not known yet counts as failed if the pass ends here
 	// From here on the end of ctx stops new work only: what is in hand is
@@ -280,15 +282,29 @@ func work(known *state.Known) bool {
 }
 
 // greet connects to the targets while the maildrop is being read: logging in is
-// five round trips to each. What goes wrong here is told by the first delivery.
+// five round trips to each. Where every message goes to one folder and is to be
+// compared with what lies there, that is listed, too. What goes wrong here is
+// told by the first delivery.
 // The function returned must be called; it ends what has not ended by then.
-func (p *pass) greet(ctx context.Context) (done func()) {
+func (p *pass) greet(ctx context.Context, open <-chan struct{}) (done func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	for _, s := range p.sinks {
-		if s.finder != nil {
-			wg.Go(func() { _, _ = s.finder.Mark(ctx, "") })
+	for name, s := range p.sinks {
+		if s.finder == nil {
+			continue
 		}
+		lists := s.comparer != nil && p.compares(name) && len(p.job.Rules.Names()) == 0
+		wg.Go(func() {
+			mark, err := s.finder.Mark(ctx, "")
+			if err != nil || !lists {
+				return
+			}
+			select {
+			case <-open:
+				p.survey(ctx, s, mark)
+			case <-ctx.Done(): // a wrong password must not have a big folder read each time
+			}
+		})
 	}
 	return func() {
 		cancel()

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/emersion/go-imap/v2"
-
 	"popferry/targets"
 )
 
@@ -54,7 +52,7 @@ type reading struct {
 	err     error // valid when done
 }
 
-// Catalog lists the folder by one FETCH, and reads what Take needs to see.
+// Catalog lists the folder, and reads what Take needs to see.
 func (t *Target) Catalog(ctx context.Context, name string, below targets.Mark, claimed func(uid uint32) bool) (targets.Catalog, error) {
 	k := &catalog{
 		t: t, validity: below.UIDValidity, op: fmt.Sprintf("FETCH from %q", name), seed: maphash.MakeSeed(),
@@ -65,46 +63,13 @@ func (t *Target) Catalog(ctx context.Context, name string, below targets.Mark, c
 	}
 	var err error
 	if k.folder, err = t.folderOf(ctx, name, below); err == nil {
-		err = t.borrow(ctx, func(c *conn) error { return k.list(c, below.UIDNext-1, claimed) })
+		l := listing{k: k, last: below.UIDNext - 1, claimed: claimed}
+		err = l.run(ctx)
 	}
 	if err != nil {
 		return nil, t.wrap(k.op, err)
 	}
 	return k, nil
-}
-
-// list fills the catalog with what lies at or below last.
-func (k *catalog) list(c *conn, last uint32, claimed func(uid uint32) bool) error {
-	c.selecting(true)
-	defer c.selecting(false)
-	box, err := c.client.Select(k.folder.name, &imap.SelectOptions{ReadOnly: true}).Wait()
-	if err != nil {
-		return c.missing(k.folder, err)
-	}
-	if box.UIDValidity != k.validity {
-		return k.renewed(box.UIDValidity)
-	}
-	if box.NumMessages == 0 {
-		return nil
-	}
-	k.lines = make([]line, 0, min(box.NumMessages, last, maxScan))
-	err = c.overview(1, last, func(uid uint32, size int64, id string) {
-		if uid <= last && (claimed == nil || !claimed(uid)) {
-			k.lines = append(k.lines, line{key: k.key(id), size: size, uid: uid})
-		}
-	})
-	// A copy that the server tells of twice must not be taken twice.
-	slices.SortFunc(k.lines, func(a, b line) int { return cmp.Compare(a.uid, b.uid) })
-	k.lines = slices.CompactFunc(k.lines, func(a, b line) bool { return a.uid == b.uid })
-	slices.SortStableFunc(k.lines, func(a, b line) int {
-		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.size, b.size))
-	})
-	k.bySize = make([]int32, len(k.lines))
-	for i := range k.bySize {
-		k.bySize[i] = int32(i)
-	}
-	slices.SortFunc(k.bySize, func(i, j int32) int { return cmp.Compare(k.lines[i].size, k.lines[j].size) })
-	return err
 }
 
 func (k *catalog) key(id string) uint64 { return maphash.String(k.seed, id) }
