@@ -290,6 +290,9 @@ func (p *pass) greet(ctx context.Context, open <-chan struct{}) (done func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	for name, s := range p.sinks {
+		if s.relay != nil {
+			s.relay.Greet()
+		}
 		if s.finder == nil {
 			continue
 		}

@@ -78,6 +78,9 @@ type Relay interface {
 	// Recipients returns whom Deliver would send to: those that to names, or else
 	// the target's own. Each is there once.
 	Recipients(to Dest) []string
+	// Greet begins to connect and returns at once: messages are about to come.
+	// What goes wrong is told by the first Deliver.
+	Greet()
 }
 
 // Finder is implemented by targets that can tell whether an uncertain delivery

@@ -367,6 +367,33 @@ func TestDeliver_pipelines(t *testing.T) {
 	}
 }
 
+// TestGreet: a session is there before the first message, and it is the one that
+// takes it. Greeting again, or a target that is closed, does nothing.
+func TestGreet(t *testing.T) {
+	ready := make(chan struct{})
+	s := start(t, &targetstest.SMTP{Hook: func(c targetstest.SMTPCommand) targetstest.SMTPAction {
+		if c.Verb == "EHLO" {
+			close(ready)
+		}
+		return targetstest.SMTPAction{}
+	}})
+	tg := open(t, config(s, func(c *smtp.Config) { c.Connections = 1 }))
+	tg.(targets.Relay).Greet()
+	tg.(targets.Relay).Greet()
+	<-ready
+	if n := s.Count("MAIL"); n != 0 {
+		t.Errorf("%d MAILs before there was a message", n)
+	}
+	if _, err := tg.Deliver(t.Context(), targetstest.Message(targetstest.Text(1)), targets.Dest{}); err != nil {
+		t.Error(err)
+	}
+	tg.Close()
+	tg.(targets.Relay).Greet()
+	if n := s.Count(""); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
 // TestDeliver_limits is row 99: SIZE, SMTPUTF8, 8BITMIME.
 func TestDeliver_limits(t *testing.T) {
 	eight := "Subject: gr\xfc\xdfe\r\n\r\nx\r\n"

@@ -44,6 +44,16 @@ func (t *Target) enqueue(j *job, front bool) {
 	t.growLocked()
 }
 
+// Greet dials the first session, if there is none.
+func (t *Target) Greet() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.closed && len(t.conns)+t.dialing == 0 {
+		t.dialing++
+		t.wg.Go(t.dial)
+	}
+}
+
 // withdraw takes back a job that no session has begun.
 func (t *Target) withdraw(j *job) bool {
 	t.mu.Lock()
