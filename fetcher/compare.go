@@ -31,7 +31,7 @@ type shelf struct {
 	err    error // why that failed
 	failed *pass // for whom, nil if for none: another pass tries again
 
-	passes int // that may look at it; guarded by Fetcher.mu
+	passes int // that may look at it; guarded by shared.mu
 }
 
 // contents returns what is on the shelf. Who comes first reads the folder with
@@ -57,15 +57,13 @@ func (sh *shelf) contents(p *pass, list func() (targets.Catalog, error)) (target
 
 // shelf returns the one of a box; release ends its use.
 func (f *Fetcher) shelf(at place) *shelf {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	sh := f.shelves[at]
+	c := f.common()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sh := c.shelves[at]
 	if sh == nil {
-		if f.shelves == nil {
-			f.shelves = map[place]*shelf{}
-		}
 		sh = new(shelf)
-		f.shelves[at] = sh
+		c.shelves[at] = sh
 	}
 	sh.passes++
 	return sh
@@ -73,10 +71,11 @@ func (f *Fetcher) shelf(at place) *shelf {
 
 // release forgets a shelf when no pass uses it any more.
 func (f *Fetcher) release(at place, sh *shelf) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if sh.passes--; sh.passes == 0 && f.shelves[at] == sh {
-		delete(f.shelves, at)
+	c := f.common()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if sh.passes--; sh.passes == 0 && c.shelves[at] == sh {
+		delete(c.shelves, at)
 	}
 }
 

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"popferry/fetcher/maildrop"
 	"popferry/fetcher/state"
@@ -108,6 +110,7 @@ func (p *pass) bring(ctx, dctx context.Context, conn *maildrop.Conn, items []ite
 		return nil
 	}
 	out := p.post(dctx)
+	defer out.wait() // where something panics in between
 	next := 0
 	asked := &asked{p: p, items: items, lacking: p.lacking(recorded[items[0].msg.ID])}
 	var short *letter // fewer octets than LIST said: is what follows a reply?
@@ -155,6 +158,8 @@ type post struct {
 	wg      sync.WaitGroup
 	letters chan *letter
 	workers int
+	crash   atomic.Pointer[Panic]
+	ended   bool
 }
 
 func (p *pass) post(ctx context.Context) *post {
@@ -187,15 +192,45 @@ func (o *post) work() {
 }
 
 func (o *post) one(l *letter) {
+	defer func() {
+		if v := recover(); v != nil {
+			o.crash.CompareAndSwap(nil, newPanic(v))
+		}
+	}()
 	defer l.body.release()
 	o.p.deliver(o.ctx, l)
 }
 
-// wait returns when all letters have an outcome. It must be called, once.
+// wait returns when all letters have an outcome. It must be called; again it does
+// nothing. A panic of a worker goes on here, where whoever called Pass can catch
+// it.
 func (o *post) wait() {
+	if o.ended {
+		return
+	}
+	o.ended = true
 	close(o.letters)
 	o.wg.Wait()
+	if c := o.crash.Load(); c != nil {
+		panic(c)
+	}
 }
+
+// Panic is a panic on its way from the goroutine where it happened: what Pass
+// panics with.
+type Panic struct {
+	Value any
+	Stack []byte
+}
+
+func newPanic(v any) *Panic {
+	if p, ok := v.(*Panic); ok {
+		return p
+	}
+	return &Panic{v, debug.Stack()}
+}
+
+func (p *Panic) Error() string { return fmt.Sprint(p.Value) }
 
 // outOfStep gives up a message that ended early and was followed by what is no
 // reply: a server that does not double the dots which begin a line sends its

@@ -68,9 +68,24 @@ type Fetcher struct {
 	Spool   string                    // directory for large bodies in hand; "" is the system's
 	Rates   map[string][]targets.Rate // by target; all of them hold
 
+	// Record returns what else to commit with the end of a pass: its line in a
+	// history. It is called once a pass, after its last other event; nil for
+	// nothing. The change is Put even where the pass failed, unless the state
+	// itself did; that it could not be is no failure of the pass.
+	Record func(Report, error) state.Change
+
 	inUse []time.Duration // tests: see inUsePauses
 
+	once   sync.Once
+	shared *shared
+}
+
+// shared is what passes must have in common, even if they run with different
+// targets or rates: two that do not see each other's gates would take a message
+// on its way for one that was lost, and send it again.
+type shared struct {
 	eventMu sync.Mutex
+
 	mu      sync.Mutex
 	busy    map[string]bool         // maildrops with a pass under way
 	gates   map[place]*sync.RWMutex // by target and box
@@ -78,7 +93,28 @@ type Fetcher struct {
 	spool   *spool
 
 	rateMu   sync.Mutex
-	limiters map[string]*targets.Limiter // of targets that have rates
+	limiters map[string]*rated // of targets that have rates
+}
+
+func (f *Fetcher) common() *shared {
+	f.once.Do(func() {
+		if f.shared == nil {
+			f.shared = &shared{busy: map[string]bool{}, gates: map[place]*sync.RWMutex{}, shelves: map[place]*shelf{}, limiters: map[string]*rated{}}
+		}
+	})
+	return f.shared
+}
+
+// With returns a Fetcher for other targets and rates, which knows of the passes
+// of f that are under way and goes on counting where a rate is the same. All
+// else is as in f, which can still be used: so a configuration is replaced while
+// passes run.
+func (f *Fetcher) With(ts map[string]targets.Target, rates map[string][]targets.Rate) *Fetcher {
+	return &Fetcher{
+		Targets: ts, Rates: rates,
+		State: f.State, Log: f.Log, Now: f.Now, Event: f.Event, DryRun: f.DryRun, Spool: f.Spool, Record: f.Record,
+		inUse: f.inUse, shared: f.common(),
+	}
 }
 
 // Event is something that happened to a message, an account or a pass. It is
@@ -180,6 +216,10 @@ type Report struct {
 	Held          int // held, from this pass or an earlier one
 	Deleted       int
 	Left          int                       // messages on the maildrop when the pass ended
+	LoggedIn      time.Time                 // last; zero if never
+	LoginDelay    time.Duration             // between logins, as the server wants it; 0 if it did not say
+	Expires       bool                      // the server deletes mail by itself
+	ExpireDays    int                       // after so many days
 	Folders       map[string]map[string]int // target → folder → messages delivered
 	Warnings      []string
 }
@@ -202,8 +242,9 @@ func (f *Fetcher) event(e Event) {
 	if f.Event == nil {
 		return
 	}
-	f.eventMu.Lock()
-	defer f.eventMu.Unlock()
+	c := f.common()
+	c.eventMu.Lock()
+	defer c.eventMu.Unlock()
 	if e.Time.IsZero() {
 		e.Time = f.now()
 	}
@@ -213,51 +254,49 @@ func (f *Fetcher) event(e Event) {
 // lockSource takes a maildrop for one pass; two connections to one maildrop
 // would fetch everything twice.
 func (f *Fetcher) lockSource(source string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.busy[source] {
+	c := f.common()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy[source] {
 		return false
 	}
-	if f.busy == nil {
-		f.busy = map[string]bool{}
-	}
-	f.busy[source] = true
+	c.busy[source] = true
 	return true
 }
 
 func (f *Fetcher) unlockSource(source string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.busy, source)
+	c := f.common()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.busy, source)
 }
 
 // gate is held for reading while a delivery to a box has no outcome on disk,
 // and for writing while that box is searched.
 func (f *Fetcher) gate(target, box string) *sync.RWMutex {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	c := f.common()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	at := place{target, box}
-	g := f.gates[at]
+	g := c.gates[at]
 	if g == nil {
-		if f.gates == nil {
-			f.gates = map[place]*sync.RWMutex{}
-		}
 		g = new(sync.RWMutex)
-		f.gates[at] = g
+		c.gates[at] = g
 	}
 	return g
 }
 
 // bodies is the spool that all passes share.
 func (f *Fetcher) bodies() *spool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.spool == nil {
+	c := f.common()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.spool == nil {
 		dir := f.Spool
 		if dir == "" {
 			dir = os.TempDir()
 		}
-		f.spool = newSpool(dir)
+		c.spool = newSpool(dir)
 	}
-	return f.spool
+	return c.spool
 }

@@ -153,11 +153,10 @@ func (p *pass) run(ctx context.Context) error {
 
 // finish closes the report and the pass's row.
 func (p *pass) finish(err error) {
-	if p.known.ID != 0 && p.fatal == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), quitTime)
-		defer cancel()
+	var changes []state.Change
+	if p.known.ID != 0 {
 		whole := err == nil && !p.rest && p.report.Failed == 0 && len(p.rationed) == 0
-		_ = p.put(ctx,
+		changes = append(changes,
 			state.PassDone{Account: p.known.ID, At: p.f.now(), Success: err == nil, FirstPass: whole},
 			state.Exact{Account: p.known.ID, Count: min(p.exact, sizeTrust)},
 			state.Prune{Before: p.f.now().Add(-tombstoneTime)})
@@ -165,6 +164,18 @@ func (p *pass) finish(err error) {
 	p.report.Failed += p.unsure
 	p.report.Took = p.f.now().Sub(p.report.Start)
 	r := p.report
+	if p.f.Record != nil {
+		if line := p.f.Record(r, err); line != nil {
+			changes = append(changes, line)
+		}
+	}
+	if len(changes) > 0 && p.dead() == nil && !p.f.DryRun {
+		ctx, cancel := context.WithTimeout(context.Background(), quitTime)
+		defer cancel()
+		if err := p.put(ctx, changes...); err != nil {
+			p.log.Warn("how the pass ended could not be recorded", "err", err)
+		}
+	}
 	p.emit(Event{Kind: PassEnd, Report: &r, Err: err})
 }
 
@@ -186,6 +197,7 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 	}
 	close(open)
 	defer conn.Close()
+	p.admitted(conn.Caps())
 	pl, err := p.list(ctx, conn, known, pending)
 	if err != nil {
 		return finished, err
@@ -254,6 +266,14 @@ func (p *pass) dial(ctx context.Context) (*maildrop.Conn, error) {
 			return nil, err
 		}
 	}
+}
+
+// admitted notes what the server wants of those who logged in.
+func (p *pass) admitted(caps maildrop.Caps) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.report.LoggedIn = p.f.now()
+	p.report.LoginDelay, p.report.Expires, p.report.ExpireDays = caps.LoginDelay, caps.Expires, caps.Expire
 }
 
 // remember loads what is known of the account and resolves what earlier

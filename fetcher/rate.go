@@ -4,11 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"popferry/fetcher/state"
 	"popferry/targets"
 )
+
+// rated is a target's limiter, and what it holds to.
+type rated struct {
+	rates   []targets.Rate
+	limiter *targets.Limiter
+}
 
 // limiter returns what holds the deliveries to a target to its rates, nil if it
 // has none. What was sent before this process began is in the state: no count of
@@ -18,10 +25,11 @@ func (f *Fetcher) limiter(ctx context.Context, target string) (*targets.Limiter,
 	if len(rates) == 0 {
 		return nil, nil
 	}
-	f.rateMu.Lock()
-	defer f.rateMu.Unlock()
-	if l := f.limiters[target]; l != nil {
-		return l, nil
+	c := f.common()
+	c.rateMu.Lock()
+	defer c.rateMu.Unlock()
+	if r := c.limiters[target]; r != nil && slices.Equal(r.rates, rates) {
+		return r.limiter, nil
 	}
 	l := targets.NewLimiter(rates, f.now)
 	if memory := l.Memory(); memory > 0 {
@@ -35,10 +43,7 @@ func (f *Fetcher) limiter(ctx context.Context, target string) (*targets.Limiter,
 		}
 		l.Recall(past)
 	}
-	if f.limiters == nil {
-		f.limiters = map[string]*targets.Limiter{}
-	}
-	f.limiters[target] = l
+	c.limiters[target] = &rated{rates, l}
 	return l, nil
 }
 

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+
+	"popferry/fetcher/daemon"
 )
 
 // Exit codes. Scripts, cron and systemd rely on them; they never change their
@@ -23,19 +24,8 @@ const (
 	exitTerm        = 143 // interrupted by SIGTERM
 )
 
-// bySeverity lists codes, the most serious first: the one that several jobs end
-// with together. An interruption explains all that is less serious than a bug.
-var bySeverity = []int{
-	exitBug, exitTerm, exitInt, exitUsage, exitConfig, exitLogin, exitState, exitUnreachable, exitLater, exitSome, exitOK,
-}
-
 // worse returns the more serious of two exit codes.
-func worse(a, b int) int {
-	if slices.Index(bySeverity, a) < slices.Index(bySeverity, b) {
-		return a
-	}
-	return b
-}
+func worse(a, b int) int { return daemon.Worse(a, b) }
 
 // reasons are what the last line says of a code when nothing better is known.
 var reasons = map[int]string{

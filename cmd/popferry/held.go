@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"popferry/fetcher/daemon"
 	"popferry/fetcher/state"
 	"popferry/targets/endpoint"
 )
@@ -169,7 +169,7 @@ func (a *app) heldShowCommand() *cobra.Command {
 				for _, r := range records {
 					m.one(r)
 				}
-				uidl := shellWord(list[0].UIDL)
+				uidl := daemon.ShellWord(list[0].UIDL)
 				m.stdout.printf("\nTry again:  popferry held retry %[1]s %[2]s\nGive up:    popferry held drop %[1]s %[2]s\n", args[0], uidl)
 				return nil
 			})
@@ -228,22 +228,4 @@ func (a *app) heldChange(use, short, long, will, would string, change func([]int
 	cmd.Flags().BoolVar(&all, "all", false, "all that are held, of the account or of all accounts")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would change, and change nothing")
 	return cmd
-}
-
-// shellWord writes a UIDL so that a shell takes it for one word, and popferry
-// for no flag.
-func shellWord(s string) string {
-	if strings.HasPrefix(s, "-") {
-		return "-- " + quoted(s)
-	}
-	for _, r := range s {
-		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.' && r != '/' {
-			return quoted(s)
-		}
-	}
-	return s
-}
-
-func quoted(s string) string {
-	return "'" + strings.ReplaceAll(endpoint.Printable(s, 200), "'", `'\''`) + "'"
 }

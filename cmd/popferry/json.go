@@ -146,9 +146,16 @@ func (v *jsonView) close() {}
 
 // json prints a value on a line of its own.
 func (s *stream) json(line any) {
-	enc := json.NewEncoder(s)
+	s.print(jsonLine(line))
+}
+
+// jsonLine is a line of JSON. What is given to it can be written so.
+func jsonLine(line any) string {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(line) // the stream remembers why it fails
+	_ = enc.Encode(line)
+	return b.String()
 }
 
 func jsonError(err error) *string {

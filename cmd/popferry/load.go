@@ -17,14 +17,7 @@ import (
 // load finds and reads the configuration, and lets it say how to log where the
 // command line does not. The error of a configuration is config.Errors.
 func (a *app) load() (*config.Config, error) {
-	path, _, err := config.Find(a.flags.config, a.env, func(path string) bool {
-		_, err := os.Stat(path)
-		return err == nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	c, err := config.Load(path, a.env)
+	c, err := a.read()
 	if err != nil {
 		return nil, err
 	}
@@ -37,6 +30,18 @@ func (a *app) load() (*config.Config, error) {
 	}
 	a.log = a.logger()
 	return c, nil
+}
+
+// read finds and reads the configuration.
+func (a *app) read() (*config.Config, error) {
+	path, _, err := config.Find(a.flags.config, a.env, func(path string) bool {
+		_, err := os.Stat(path)
+		return err == nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return config.Load(path, a.env)
 }
 
 // warn logs what in a configuration is allowed and probably not meant.

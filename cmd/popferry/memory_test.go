@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"popferry/fetcher/daemon"
 	"popferry/fetcher/maildrop"
 	"popferry/fetcher/state"
 )
@@ -51,7 +52,7 @@ func TestShellWord(t *testing.T) {
 	for uidl, want := range map[string]string{
 		"0001a7f2": "0001a7f2", "a/b-c_d.e": "a/b-c_d.e", "-x": "-- '-x'", "it's $(x)": `'it'\''s $(x)'`, "a\x00b": `'a\x00b'`, "ü": "'ü'",
 	} {
-		if got := shellWord(uidl); got != want {
+		if got := daemon.ShellWord(uidl); got != want {
 			t.Errorf("%q: %s, want %s", uidl, got, want)
 		}
 	}

@@ -10,10 +10,12 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"popferry/fetcher"
 	"popferry/fetcher/config"
+	"popferry/fetcher/daemon"
 	"popferry/fetcher/maildrop"
 	"popferry/fetcher/state"
 	"popferry/targets"
@@ -97,6 +99,8 @@ func explain(err error, at where) *problem {
 		ee    *endpoint.Error
 		me    *maildrop.Error
 		te    *targets.Error
+		dc    *daemon.Crash
+		sig   interrupted
 	)
 	switch {
 	case errors.As(err, &usage):
@@ -116,8 +120,10 @@ func explain(err error, at where) *problem {
 			exit: exitLater, code: "account-busy", head: "a pass over this account is already running",
 			lines: hint("Wait until it ends: two of them would fetch everything twice."),
 		}
-	case errors.Is(err, context.Canceled), errors.As(err, new(interrupted)):
-		return &problem{exit: exitInt, code: "interrupted", head: "interrupted", lines: hint("It is safe to start again.")}
+	case errors.As(err, &dc):
+		return &problem{exit: exitBug, code: "bug", head: "popferry has a bug: " + plain(dc), lines: bugLines}
+	case errors.Is(err, context.Canceled), errors.As(err, &sig):
+		return &problem{exit: 128 + int(cmp.Or(sig.sig, syscall.SIGINT)), code: "interrupted", head: "interrupted", lines: hint("It is safe to start again.")}
 	case errors.As(err, new(*fs.PathError)), errors.Is(err, io.ErrShortWrite):
 		return &problem{exit: exitState, code: "file", head: plain(err)}
 	case errors.As(err, new(net.Error)):

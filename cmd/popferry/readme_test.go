@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"popferry/fetcher/config"
+	"popferry/fetcher/daemon"
 )
 
 func readme(t *testing.T) string {
@@ -144,7 +145,7 @@ func TestReadme_exitCodes(t *testing.T) {
 			got = append(got, code)
 		}
 	}
-	want := slices.Clone(bySeverity)
+	want := daemon.ExitCodes()
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("the README has exit codes %v, there are %v", got, want)

@@ -93,19 +93,24 @@ func (a *app) crashed(r any, stack []byte) int {
 	if c, ok := r.(*crash); ok {
 		r, stack = c.value, c.stack
 	}
+	if p, ok := r.(*fetcher.Panic); ok {
+		r, stack = p.Value, p.Stack
+	}
 	a.report(&problem{
 		exit: exitBug, code: "bug",
-		head: "popferry has a bug and had to stop: " + endpoint.Printable(fmt.Sprint(r), 200),
-		lines: []string{
-			"No mail is lost by that: what was not confirmed is still on the maildrop.",
-			"Please report it with the output of: popferry -vv …, and of: popferry version",
-		},
+		head:  "popferry has a bug and had to stop: " + endpoint.Printable(fmt.Sprint(r), 200),
+		lines: bugLines,
 	})
 	if a.level <= slog.LevelDebug {
 		a.stderr.print(string(stack))
 	}
 	a.last(exit{code: exitBug})
 	return exitBug
+}
+
+var bugLines = []string{
+	"No mail is lost by that: what was not confirmed is still on the maildrop.",
+	"Please report it with the output of: popferry -vv …, and of: popferry version",
 }
 
 const rootLong = `popferry fetches mail from POP3 maildrops, decides by rules where it goes, and
@@ -149,7 +154,7 @@ func (a *app) root() *cobra.Command {
 	f.CountVarP(&a.flags.verbose, "verbose", "v", "a line for each message; -vv for debugging")
 	f.StringVar(&a.flags.logFormat, "log-format", "", "`FORMAT` of log lines: auto, text or json (default auto)")
 	f.StringVar(&a.flags.color, "color", "auto", "`WHEN` to use colours: auto, always or never")
-	root.AddCommand(a.runCommand(), a.checkCommand(), a.rulesCommand(), a.heldCommand(), a.stateCommand(), a.demoCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.serveCommand(), a.statusCommand(), a.healthcheckCommand(), a.checkCommand(), a.rulesCommand(), a.heldCommand(), a.stateCommand(), a.demoCommand(), a.versionCommand())
 	return root
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"popferry/fetcher"
 	"popferry/fetcher/config"
+	"popferry/fetcher/daemon"
 	"popferry/fetcher/state"
 	"popferry/targets/endpoint"
 )
@@ -111,8 +112,11 @@ func (a *app) runJobs(ctx context.Context, c *config.Config, names []string, o r
 			t.Close()
 		}
 	}()
-	r := &runner{app: a, config: c, tally: newTally(c), view: a.viewFor(c, o)}
+	r := &runner{app: a, config: c, tally: newTally(c), view: a.viewFor(c, o), history: &daemon.Recorder{Config: c, Explain: explained}}
 	f.Event = r.event
+	if !o.dryRun {
+		f.Record = r.history.Record
+	}
 	r.passes(ctx, f, jobs, o)
 	r.view.close()
 	e := r.tally.end(ctx, a)
@@ -166,6 +170,8 @@ type runner struct {
 	config *config.Config
 	tally  *tally
 	view   runView
+
+	history *daemon.Recorder
 }
 
 // runView shows a run. Its methods are called one at a time.
@@ -176,6 +182,7 @@ type runView interface {
 
 func (r *runner) event(e fetcher.Event) {
 	r.tally.event(e)
+	r.history.Event(e)
 	r.view.event(e)
 	if r.watch != nil {
 		r.watch(e)

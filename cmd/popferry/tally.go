@@ -9,6 +9,7 @@ import (
 
 	"popferry/fetcher"
 	"popferry/fetcher/config"
+	"popferry/fetcher/daemon"
 )
 
 // maxProblems is how many different problems of one run are printed. Ten
@@ -70,17 +71,31 @@ func (t *tally) message(e fetcher.Event) {
 	if e.Err == nil {
 		return
 	}
-	at := where{account: t.config.Accounts[e.Account], target: e.Target}
-	if j := jobOf(t.config, e.Job); at.target == "" && j != nil && len(j.Targets) == 1 {
-		at.target = j.Targets[0]
-	}
-	if target := t.config.Targets[at.target]; target != nil {
-		at.server = target.Server
-	}
-	c := t.add(explain(e.Err, at))
+	c := t.add(explain(e.Err, placeOf(t.config, e)))
 	if c.messages++; c.messages == 1 {
 		c.first = e.Account + "/" + shown(e.UIDL)
 	}
+}
+
+// placeOf is what the error of an event is about.
+func placeOf(c *config.Config, e fetcher.Event) where {
+	at := where{account: c.Accounts[e.Account], target: e.Target}
+	if e.Kind == fetcher.PassEnd {
+		return at
+	}
+	if j := jobOf(c, e.Job); at.target == "" && j != nil && len(j.Targets) == 1 {
+		at.target = j.Targets[0]
+	}
+	if target := c.Targets[at.target]; target != nil {
+		at.server = target.Server
+	}
+	return at
+}
+
+// explained puts the error of an event into words for the history.
+func explained(c *config.Config, e fetcher.Event) daemon.Problem {
+	p := explain(e.Err, placeOf(c, e))
+	return daemon.Problem{Exit: p.exit, Code: p.code, Head: cut(p.head, 300), Lines: p.lines[:min(len(p.lines), maxLines)]}
 }
 
 // add notes a problem once, and returns it.

@@ -162,7 +162,10 @@ func count(n int, noun string) string {
 
 // table prints rows in columns, the first row as a heading. Columns are as wide
 // as their widest value, at most most cells; the last is not padded.
-func table(w *stream, rows [][]string, most int) {
+func table(w *stream, rows [][]string, most int) { w.print(tableText(w, rows, most)) }
+
+// tableText is what table prints.
+func tableText(w *stream, rows [][]string, most int) string {
 	var widths []int
 	for _, row := range rows {
 		for i, text := range row {
@@ -188,7 +191,7 @@ func table(w *stream, rows [][]string, most int) {
 		}
 		b.WriteString(line + "\n")
 	}
-	w.print(b.String())
+	return b.String()
 }
 
 // cells is how many columns of a terminal s takes.

@@ -18,6 +18,7 @@ import (
 
 	"popferry/fetcher"
 	"popferry/fetcher/config"
+	"popferry/fetcher/daemon"
 	"popferry/fetcher/maildrop"
 	"popferry/fetcher/state"
 	"popferry/targets"
@@ -176,7 +177,7 @@ func TestWorse(t *testing.T) {
 			t.Errorf("worse(%d, %d) = %d, want %d", c[0], c[1], got, c[2])
 		}
 	}
-	for _, code := range bySeverity {
+	for _, code := range daemon.ExitCodes() {
 		if code != exitOK && reasons[code] == "" {
 			t.Errorf("exit code %d has no reason", code)
 		}

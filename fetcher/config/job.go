@@ -19,9 +19,17 @@ type Job struct {
 	Every time.Duration // 0 if it has a Cron or runs by hand only
 	Cron  string        // 5 fields or a descriptor; "" if it has an Every or runs by hand only
 
+	// Jitter is how much later than due an account is run at most: each has a
+	// delay of its own, so that not all come at the same second.
+	Jitter  time.Duration
+	NoStart bool // no pass right after start; the first one is when it is due
+
 	schedule cron.Schedule
 	location *time.Location
 }
+
+// Location is the zone of the job's Cron.
+func (j *Job) Location() *time.Location { return j.location }
 
 // Next returns when the job is due after a time; zero if only by hand. Every
 // counts from after. A Cron speaks of wall time in the configured zone: a time
@@ -90,12 +98,16 @@ func jobKeys() section[jobDraft] {
 				"cron", "only by hand", "Five fields (minute, hour, day of month, month, day of week) or @hourly, @daily, @weekly, @monthly, @yearly.",
 				func(d *decoder, v value, j *jobDraft) { d.cron(v, j) },
 			},
+			{
+				"jitter", "10 % of the interval, at most 30s", "How much later than due an account is run at most; each has a delay of its own.",
+				func(d *decoder, v value, j *jobDraft) { j.Jitter, j.jitters = d.duration(v, 0, time.Hour), true },
+			},
+			{"on_start", "yes", "yes runs it right after serve has started; no waits until it is due.", func(d *decoder, v value, j *jobDraft) { j.NoStart = !d.yes(v) }},
 			{"rules", "all", "Names of the rules that apply; [] for none.", func(d *decoder, v value, j *jobDraft) {
 				j.rules = d.refs(v)
 				j.someRules = true
 			}},
 		},
-		later: []string{"jitter", "on_start"},
 	}
 }
 
@@ -110,6 +122,7 @@ type jobDraft struct {
 	Job
 	from, to, rules []ref
 	someRules       bool
+	jitters         bool // jitter was there
 	node            *yaml.Node
 	where           string
 }
@@ -153,10 +166,32 @@ func (d *decoder) job(v value, number int) *jobDraft {
 	if both, ok := f["cron"]; ok && f.has("every") {
 		d.fail(both.Node, "config-conflict", "%s has both every and cron", j.where).Hint = "Keep one of the two."
 	}
+	for _, k := range []string{"jitter", "on_start"} {
+		if val, ok := f[k]; ok && !f.has("every", "cron") {
+			d.warn(val.Node, "config-no-effect", "%s of %s has no effect: it runs by hand only", k, j.where).Hint = "Add  every: 5m  or a cron."
+		}
+	}
+	if val := f["jitter"]; j.jitters && j.Every > 0 && j.Jitter > j.Every {
+		d.fail(val.Node, "config-conflict", "jitter of %s is longer than its interval", j.where)
+	}
+	if !j.jitters {
+		j.Jitter = defaultJitter(&j.Job)
+	}
 	if j.Name == "" {
 		j.Name = joinNames(j.from) + "-to-" + joinNames(j.to)
 	}
 	return j
+}
+
+// defaultJitter is a tenth of the interval, at most half a minute. Of a cron it
+// is the interval between the first two times of a year.
+func defaultJitter(j *Job) time.Duration {
+	interval := j.Every
+	if j.schedule != nil {
+		first := j.schedule.Next(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+		interval = j.schedule.Next(first).Sub(first)
+	}
+	return min(interval/10, 30*time.Second)
 }
 
 func joinNames(refs []ref) string {

@@ -41,6 +41,9 @@ type JobStatus struct {
 	Day         Counts    `json:"last_24h"`
 	Problem     *Problem  `json:"problem,omitempty"` // why it is not OK
 	Passes      []Pass    `json:"passes"`            // the last 50, oldest first
+
+	failingFrom time.Time // of Problem
+	tries       int
 }
 
 // Counts are what passes did to messages.
@@ -64,6 +67,9 @@ type Pass struct {
 	Took    time.Duration `json:"took_ns"`
 	Exit    int           `json:"exit"`              // as popferry run would have ended
 	Problem *Problem      `json:"problem,omitempty"` // nil if Exit is 0
+	// What lay on the server when the pass began; -1 messages if it was not listed.
+	Messages int   `json:"messages_on_server"`
+	Octets   int64 `json:"bytes_on_server"`
 	Counts
 }
 
@@ -83,6 +89,12 @@ type AccountStatus struct {
 	ToDelete    int       `json:"to_delete"`
 	NextDelete  time.Time `json:"next_delete,omitzero"`
 	Note        string    `json:"note,omitempty"` // of its UIDLs or LOGIN-DELAY, if something is odd
+
+	HeldMessages int       `json:"held"`
+	FailingFrom  time.Time `json:"failing_from,omitzero"` // the first of Failures
+	Since        time.Time `json:"since,omitzero"`        // the pass that is Running began
+	Paused       bool      `json:"paused,omitempty"`      // left alone until a password changes: too many logins were refused
+	Problem      *Problem  `json:"problem,omitempty"`     // of its last pass
 }
 
 // Problem is what is wrong, why, and what to do next, in the words of the

@@ -94,6 +94,33 @@ ALTER TABLE message ADD COLUMN keep_for INTEGER;
 `, `
 -- While the listing is the one of list_hash, nothing is to be done before this.
 ALTER TABLE account ADD COLUMN quiet_until INTEGER NOT NULL DEFAULT 0;
+`, `
+-- How passes ended. Those in which nothing happened are counted apart: there are
+-- many more of them, and they are worth less. n counts an account's passes.
+CREATE TABLE pass (
+	account   TEXT NOT NULL,
+	quiet     INTEGER NOT NULL,
+	n         INTEGER NOT NULL,
+	job       TEXT NOT NULL,
+	pass      TEXT NOT NULL,
+	start     INTEGER NOT NULL,
+	took      INTEGER NOT NULL,
+	exit      INTEGER NOT NULL,
+	messages  INTEGER, -- on the maildrop; NULL if it was not listed
+	octets    INTEGER,
+	new       INTEGER NOT NULL,
+	delivered INTEGER NOT NULL,
+	duplicate INTEGER NOT NULL,
+	dropped   INTEGER NOT NULL,
+	failed    INTEGER NOT NULL,
+	held      INTEGER NOT NULL,
+	deleted   INTEGER NOT NULL,
+	bytes     INTEGER NOT NULL,
+	code      TEXT NOT NULL,
+	head      TEXT NOT NULL,
+	lines     TEXT NOT NULL,
+	PRIMARY KEY (account, quiet, n)
+) STRICT, WITHOUT ROWID;
 `}
 
 // migrate brings the tables to today's version, one transaction a step.

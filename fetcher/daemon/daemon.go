@@ -1,0 +1,221 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"popferry/fetcher"
+	"popferry/fetcher/config"
+	"popferry/fetcher/state"
+	"popferry/targets"
+)
+
+// defaultParallel is how many passes may begin at the same time.
+const defaultParallel = 32
+
+// beginning is how long a pass counts against Daemon.Parallel. One that takes
+// longer waits for a server or moves much mail; a server that hangs must not keep
+// other accounts waiting.
+const beginning = 10 * time.Second
+
+// Daemon runs the jobs of a configuration on their schedules. Fill it in, then
+// call Serve; the fields are not to be changed afterwards. The methods are safe
+// for concurrent use.
+type Daemon struct {
+	Config  *config.Config                 // to begin with
+	Load    func() (*config.Config, error) // reads it again, for Reload; the error may be config.Errors
+	State   *state.Store                   // open for writing; whoever opened it closes it after Serve
+	Log     *slog.Logger                   // nil discards
+	Version string
+	// Explain puts an error into the words of the command line: e.Err, of a
+	// message (Failed, Held) or of a whole pass (PassEnd). It is given the
+	// configuration that the pass ran with.
+	Explain func(c *config.Config, e fetcher.Event) Problem
+	// Attention returns what else needs a look; nil for nothing. It must be quick.
+	Attention func(*config.Config) []Problem
+
+	// Watch are called with every event of every pass, one call at a time;
+	// PassDone after a pass, likewise. They must not block.
+	Watch    []func(fetcher.Event)
+	PassDone []func(Pass)
+	Started  func()                            // the schedule stands; nil for nothing
+	Reloaded func(*config.Config)              // another configuration is in force; nil for nothing
+	Now      func() time.Time                  // nil is time.Now
+	Parallel int                               // passes that may begin at a time; 0 is 32
+	Jitter   func(time.Duration) time.Duration // how late an account is, given at most; nil draws it
+	Socket   string                            // path of the control socket; "" is beside the state, "-" is none
+
+	mu      sync.Mutex
+	gen     *generation
+	units   map[string]*unit // by account
+	users   map[targets.Target]int
+	retired map[targets.Target]bool // closed when nobody uses them any more
+	started time.Time
+	ended   bool // no unit starts any more
+	running sync.WaitGroup
+	room    chan struct{}
+	fatal   chan error // why the state takes nothing more
+
+	recorder *Recorder
+	doneMu   sync.Mutex // PassDone: one call at a time
+	cache    cache
+}
+
+// generation is a configuration, and what was opened for it. It does not change.
+type generation struct {
+	config  *config.Config
+	loaded  time.Time
+	fetcher *fetcher.Fetcher
+	targets map[string]targets.Target
+}
+
+func (d *Daemon) now() time.Time {
+	if d.Now != nil {
+		return d.Now()
+	}
+	return time.Now()
+}
+
+func (d *Daemon) log() *slog.Logger {
+	if d.Log != nil {
+		return d.Log
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+// Serve runs jobs until ctx ends, and returns nil when all passes have ended: at
+// most 25 seconds later. Any other end is an error: the targets could not be
+// opened, or the state has failed, after which only a new process can tell what
+// was delivered.
+func (d *Daemon) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if err := d.begin(); err != nil {
+		return err
+	}
+	defer d.end()
+	control, err := d.listen()
+	if err != nil {
+		d.log().Warn("popferry status and healthcheck will not reach this process: no control socket", "err", err)
+	} else if control != nil {
+		d.running.Go(func() { d.answer(control) })
+		defer control.Close()
+	}
+	d.adopt(ctx, d.gen)
+	if d.Started != nil {
+		d.Started()
+	}
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-d.fatal:
+		cancel(err)
+	}
+	d.mu.Lock()
+	d.ended = true
+	d.mu.Unlock()
+	if control != nil {
+		control.Close()
+	}
+	d.running.Wait()
+	return err
+}
+
+// begin readies everything that needs no network.
+func (d *Daemon) begin() error {
+	opened, err := d.Config.Open(d.log())
+	if err != nil {
+		return err
+	}
+	d.recorder = &Recorder{Explain: d.Explain, now: d.now}
+	f := &fetcher.Fetcher{
+		Targets: opened, State: d.State, Log: d.Log, Now: d.Now, Rates: d.Config.Rates(),
+		Spool: filepath.Join(filepath.Dir(d.State.Path()), "spool"),
+		Event: d.event, Record: d.recorder.Record,
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.units, d.users, d.retired = map[string]*unit{}, map[targets.Target]int{}, map[targets.Target]bool{}
+	parallel := d.Parallel
+	if parallel <= 0 {
+		parallel = defaultParallel
+	}
+	d.room = make(chan struct{}, parallel)
+	d.fatal = make(chan error, 1)
+	d.started = d.now()
+	d.gen = &generation{config: d.Config, loaded: d.started, fetcher: f, targets: opened}
+	return nil
+}
+
+// end closes the targets. No pass is under way any more.
+func (d *Daemon) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range d.gen.targets {
+		t.Close()
+	}
+}
+
+func (d *Daemon) event(e fetcher.Event) {
+	d.recorder.Event(e)
+	if e.Kind == fetcher.Listed {
+		d.listed(e)
+	}
+	for _, f := range d.Watch {
+		f(e)
+	}
+}
+
+// RunNow makes every job due, those too that run by hand only. A server's
+// LOGIN-DELAY is still waited for. Accounts that were left alone after refused
+// logins are tried again.
+func (d *Daemon) RunNow() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.now()
+	for _, u := range d.units {
+		u.refused = 0
+		if u.running {
+			u.again = true
+			continue
+		}
+		u.next = later(now, u.floor)
+		u.poke()
+	}
+}
+
+// Reload reads the configuration again and puts it in force. One with errors, or
+// whose targets cannot be opened, changes nothing; everything that is wrong with
+// it is in the log and in the error.
+func (d *Daemon) Reload(ctx context.Context) error {
+	c, err := d.Load()
+	if err == nil {
+		err = d.replace(ctx, c)
+	}
+	if err != nil {
+		d.refuse(err)
+		return err
+	}
+	return nil
+}
+
+// refuse logs what is wrong with a configuration.
+func (d *Daemon) refuse(err error) {
+	var errs config.Errors
+	if errors.As(err, &errs) {
+		for _, e := range errs {
+			d.log().Error("configuration", "fault", e.Code, "err", e)
+		}
+	} else {
+		d.log().Error("configuration", "err", err)
+	}
+	d.mu.Lock()
+	since := d.gen.loaded
+	d.mu.Unlock()
+	d.log().Error(fmt.Sprintf("the new configuration is refused; the one of %s stays in force", since.Format(time.DateTime)))
+}

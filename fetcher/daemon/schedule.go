@@ -1,0 +1,171 @@
+package daemon
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"popferry/fetcher/config"
+)
+
+const (
+	// longestPause is how far failures make passes of a job rarer, unless its own
+	// interval is longer.
+	longestPause = 30 * time.Minute
+	// slower is how many times its interval a job is paused at most: one that
+	// runs every few seconds is to notice soon that its server is back.
+	slower = 16
+	// longestWish is how long a server may make us wait by what it says.
+	longestWish = time.Hour
+	// longestDelay likewise bounds LOGIN-DELAY.
+	longestDelay = 24 * time.Hour
+	// look is how often a waiting account looks at the clock: timers stand still
+	// while the machine sleeps.
+	look = time.Minute
+	// back is how far a clock may go back unnoticed.
+	back = time.Minute
+)
+
+// nextOf returns when a job that was due at base, and is not to run before
+// earliest, is due. base is on the job's grid; a time of the grid that has passed
+// is left out. The zero time is never.
+func nextOf(j *config.Job, base, earliest time.Time) time.Time {
+	switch {
+	case j.Every > 0:
+		next := base.Add(j.Every)
+		if behind := earliest.Sub(next); behind > 0 {
+			n := (behind + j.Every - 1) / j.Every
+			next = next.Add(n * j.Every)
+		}
+		return next
+	case j.Cron != "":
+		return j.Next(later(base, earliest.Add(-1)))
+	}
+	return time.Time{}
+}
+
+// interval is how far apart passes of a job are about a time; 0 if it runs by
+// hand only.
+func interval(j *config.Job, about time.Time) time.Duration {
+	if j.Every > 0 {
+		return j.Every
+	}
+	first := j.Next(about)
+	if first.IsZero() {
+		return 0
+	}
+	return j.Next(first).Sub(first)
+}
+
+// pause is how long nothing is done after so many failures in a row of a job with
+// such an interval: the first is taken for an accident.
+func pause(interval time.Duration, failures int) time.Duration {
+	if failures < 2 || interval <= 0 {
+		return 0
+	}
+	most := max(interval, min(longestPause, slower*interval))
+	for range min(failures-1, 30) {
+		if interval *= 2; interval >= most {
+			return most
+		}
+	}
+	return interval
+}
+
+// schedule sets when a new account is due first. d.mu is held.
+func (d *Daemon) schedule(ctx context.Context, u *unit) {
+	now := d.now()
+	u.added = now
+	u.phase = d.jitter(u.job.Jitter)
+	u.base = now.Add(u.phase)
+	if h, err := d.State.Passes(ctx, u.name, 20); err == nil && len(h) > 0 {
+		for _, p := range h {
+			if p.Exit != exitLogin {
+				break
+			}
+			u.refused++
+		}
+		if last := h[0].Start; u.job.Every > 0 && u.job.NoStart && last.Before(now) {
+			// The grid goes on: a process that is started every day would never
+			// run what is due once a day.
+			u.base = last
+		}
+	}
+	if u.refused = min(u.refused, refusals-1); !u.job.NoStart && interval(u.job, now) > 0 {
+		u.next = now
+		return
+	}
+	u.next = nextOf(u.job, u.base, now)
+	u.shift()
+}
+
+// reschedule sets when an account is due whose job has changed its schedule.
+// d.mu is held.
+func (d *Daemon) reschedule(u *unit, now time.Time) {
+	u.phase = d.jitter(u.job.Jitter)
+	u.base = now.Add(u.phase)
+	u.next = nextOf(u.job, u.base, later(now, u.floor))
+	u.shift()
+}
+
+// shift moves the next time of a cron by the account's own delay. That of every:
+// is in its grid.
+func (u *unit) shift() {
+	if u.job.Every == 0 && !u.next.IsZero() {
+		u.next = u.next.Add(u.phase)
+	}
+}
+
+// jitter draws how late an account is.
+func (d *Daemon) jitter(most time.Duration) time.Duration {
+	switch {
+	case d.Jitter != nil:
+		return d.Jitter(most)
+	case most <= 0:
+		return 0
+	}
+	return rand.N(most)
+}
+
+// after sets when an account is due again. ended is now. d.mu is held.
+func (d *Daemon) after(u *unit, began, ended time.Time, o outcome) {
+	step := interval(u.job, began)
+	u.floor = time.Time{}
+	u.delay = min(o.report.LoginDelay, longestDelay)
+	if u.delay > 0 && !o.report.LoggedIn.IsZero() {
+		u.floor = o.report.LoggedIn.Add(u.delay + time.Second)
+	}
+	if o.wish > 0 {
+		u.floor = later(u.floor, ended.Add(min(o.wish, longestDelay)))
+	}
+	earliest := later(ended, u.floor)
+	if n := pause(step, u.failures); n > step {
+		earliest = later(earliest, began.Add(n))
+	}
+	if o.busy {
+		u.next = ended.Add(min(10*time.Second, max(step, time.Second)))
+		return
+	}
+	if u.again {
+		u.again = false
+		u.next = later(ended, u.floor)
+		return
+	}
+	base := u.base
+	if u.job.Every == 0 {
+		base = began.Add(-u.phase)
+		earliest = earliest.Add(-u.phase)
+	}
+	u.next = nextOf(u.job, base, earliest)
+	if u.job.Every > 0 {
+		u.base = u.next
+	}
+	u.shift()
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
