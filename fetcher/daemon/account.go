@@ -29,12 +29,13 @@ type unit struct {
 	account *fetcher.Account
 
 	phase    time.Duration // how late it is, always
-	base     time.Time     // of every: the last time on its grid
+	base     time.Time     // the time on its grid that it waits for, or that its pass stands for
 	next     time.Time     // when it is due; zero for never
 	floor    time.Time     // the server wants no login before
 	delay    time.Duration // LOGIN-DELAY
 	added    time.Time     // to the configuration of this process
 	again    bool          // due once more right after this pass
+	forced   bool          // due because somebody asked
 	gone     bool          // not in the configuration any more
 	failures int           // passes in a row that were no use
 	refused  int           // logins in a row
@@ -223,6 +224,10 @@ func (d *Daemon) pass(ctx context.Context, g *generation, j *config.Job, a *fetc
 			}
 		}()
 		d.recorder.begin(g.config, a.Name)
+		if d.run != nil {
+			o.report, err = d.run(ctx, g, j, a)
+			return err
+		}
 		o.report, err = g.fetcher.Pass(ctx, &j.Job, a)
 		return err
 	}()

@@ -62,6 +62,7 @@ type Daemon struct {
 	fatal   chan error // why the state takes nothing more
 
 	recorder *Recorder
+	run      func(context.Context, *generation, *config.Job, *fetcher.Account) (fetcher.Report, error) // tests: instead of a Pass
 	doneMu   sync.Mutex // PassDone: one call at a time
 	cache    cache
 }
@@ -184,7 +185,7 @@ func (d *Daemon) RunNow() {
 			u.again = true
 			continue
 		}
-		u.next = later(now, u.floor)
+		u.next, u.forced = later(now, u.floor), true
 		u.poke()
 	}
 }

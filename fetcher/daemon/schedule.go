@@ -95,25 +95,20 @@ func (d *Daemon) schedule(ctx context.Context, u *unit) {
 		u.next = now
 		return
 	}
-	u.next = nextOf(u.job, u.base, now)
-	u.shift()
+	if u.job.Every == 0 {
+		u.base = now
+	}
+	u.await(u.base, now)
 }
 
 // reschedule sets when an account is due whose job has changed its schedule.
 // d.mu is held.
 func (d *Daemon) reschedule(u *unit, now time.Time) {
 	u.phase = d.jitter(u.job.Jitter)
-	u.base = now.Add(u.phase)
-	u.next = nextOf(u.job, u.base, later(now, u.floor))
-	u.shift()
-}
-
-// shift moves the next time of a cron by the account's own delay. That of every:
-// is in its grid.
-func (u *unit) shift() {
-	if u.job.Every == 0 && !u.next.IsZero() {
-		u.next = u.next.Add(u.phase)
+	if u.base = now; u.job.Every > 0 {
+		u.base = now.Add(u.phase)
 	}
+	u.await(u.base, later(now, u.floor))
 }
 
 // jitter draws how late an account is.
@@ -147,20 +142,37 @@ func (d *Daemon) after(u *unit, began, ended time.Time, o outcome) {
 		return
 	}
 	if u.again {
-		u.again = false
+		u.again, u.forced = false, true
 		u.next = later(ended, u.floor)
 		return
 	}
+	// base is the time on the grid that this pass stood for. A pass that somebody
+	// asked for begins a grid of its own; a cron's stays where it is.
 	base := u.base
-	if u.job.Every == 0 {
+	switch {
+	case u.job.Every == 0 && u.forced:
 		base = began.Add(-u.phase)
-		earliest = earliest.Add(-u.phase)
+	case u.job.Every == 0:
+		base = later(base, began.Add(-u.phase))
+	case u.forced:
+		base = began
 	}
-	u.next = nextOf(u.job, base, earliest)
+	u.forced = false
+	u.await(base, earliest)
+}
+
+// await sets when an account is due after a time of its grid, and not before
+// earliest.
+func (u *unit) await(base, earliest time.Time) {
 	if u.job.Every > 0 {
+		u.next = nextOf(u.job, base, earliest)
 		u.base = u.next
+		return
 	}
-	u.shift()
+	u.base = nextOf(u.job, base, earliest.Add(-u.phase))
+	if u.next = u.base; !u.next.IsZero() {
+		u.next = u.next.Add(u.phase)
+	}
 }
 
 func later(a, b time.Time) time.Time {

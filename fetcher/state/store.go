@@ -29,6 +29,7 @@ type Store struct {
 	dead    atomic.Pointer[Error]
 	clock   atomic.Int64 // milliseconds
 	nextID  int64        // of the next message row; used by the writer only
+	idle    sync.Pool    // of *put that were answered, or never handed over
 
 	readMu sync.Mutex
 	reader *conn // nil once closed
@@ -39,9 +40,6 @@ type put struct {
 	changes []Change
 	done    chan error
 }
-
-// idle holds puts that were answered, or never handed over.
-var idle = sync.Pool{New: func() any { return &put{done: make(chan error, 1)} }}
 
 // Path returns the database file's path.
 func (s *Store) Path() string { return s.path }
@@ -63,11 +61,14 @@ func (s *Store) Put(ctx context.Context, changes ...Change) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	p := idle.Get().(*put)
+	p, _ := s.idle.Get().(*put)
+	if p == nil {
+		p = &put{done: make(chan error, 1)}
+	}
 	p.changes = changes
 	defer func() {
 		p.changes = nil
-		idle.Put(p)
+		s.idle.Put(p)
 	}()
 	select {
 	case s.puts <- p:
