@@ -99,7 +99,7 @@ func (a *app) obey(ctx context.Context, d *daemon.Daemon) (stop func()) {
 			case <-ctx.Done():
 				return
 			case <-reload:
-				_ = d.Reload(ctx) // it has logged what is wrong
+				_ = d.Reload() // it has logged what is wrong
 			case <-now:
 				a.log.Info("SIGUSR1: every job runs now")
 				d.RunNow()

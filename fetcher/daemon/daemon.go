@@ -55,6 +55,7 @@ type Daemon struct {
 	units   map[string]*unit // by account
 	users   map[targets.Target]int
 	retired map[targets.Target]bool // closed when nobody uses them any more
+	start   func(*unit)             // runs tend
 	started time.Time
 	ended   bool // no unit starts any more
 	running sync.WaitGroup
@@ -63,7 +64,7 @@ type Daemon struct {
 
 	recorder *Recorder
 	run      func(context.Context, *generation, *config.Job, *fetcher.Account) (fetcher.Report, error) // tests: instead of a Pass
-	doneMu   sync.Mutex // PassDone: one call at a time
+	doneMu   sync.Mutex                                                                                // PassDone: one call at a time
 	cache    cache
 }
 
@@ -107,7 +108,8 @@ func (d *Daemon) Serve(ctx context.Context) error {
 		d.running.Go(func() { d.answer(control) })
 		defer control.Close()
 	}
-	d.adopt(ctx, d.gen)
+	d.start = func(u *unit) { d.running.Go(func() { d.tend(ctx, u) }) }
+	d.adopt(d.gen)
 	if d.Started != nil {
 		d.Started()
 	}
@@ -193,10 +195,10 @@ func (d *Daemon) RunNow() {
 // Reload reads the configuration again and puts it in force. One with errors, or
 // whose targets cannot be opened, changes nothing; everything that is wrong with
 // it is in the log and in the error.
-func (d *Daemon) Reload(ctx context.Context) error {
+func (d *Daemon) Reload() error {
 	c, err := d.Load()
 	if err == nil {
-		err = d.replace(ctx, c)
+		err = d.replace(c)
 	}
 	if err != nil {
 		d.refuse(err)

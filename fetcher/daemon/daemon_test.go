@@ -134,8 +134,9 @@ func newWorld(t testing.TB, c *config.Config) *world {
 // serve runs the daemon for so long, or until stop.
 func (w *world) serve(d time.Duration, meanwhile func()) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), d)
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	defer time.AfterFunc(d, cancel).Stop()
 	var wg sync.WaitGroup
 	if meanwhile != nil {
 		wg.Go(func() { meanwhile(); cancel() })
@@ -352,23 +353,33 @@ func TestServe_wishes(t *testing.T) {
 		want      []time.Duration
 	}{
 		{
-			"CAPA", "every: 1m", fetcher.Report{LoginDelay: 150 * time.Second}, nil,
+			"CAPA", "every: 1m",
+			fetcher.Report{LoginDelay: 150 * time.Second},
+			nil,
 			[]time.Duration{0, 3 * time.Minute, 6 * time.Minute, 9 * time.Minute},
 		},
 		{
-			"as long as the interval", "every: 5m", fetcher.Report{LoginDelay: 5 * time.Minute}, nil,
+			"as long as the interval", "every: 5m",
+			fetcher.Report{LoginDelay: 5 * time.Minute},
+			nil,
 			[]time.Duration{0, 10 * time.Minute},
 		},
 		{
-			"the error", "every: 1m", fetcher.Report{}, &maildrop.Error{Kind: maildrop.Unavailable, Code: maildrop.LoginDelay, After: 4 * time.Minute},
+			"the error", "every: 1m",
+			fetcher.Report{},
+			&maildrop.Error{Kind: maildrop.Unavailable, Code: maildrop.LoginDelay, After: 4 * time.Minute},
 			[]time.Duration{0, 4 * time.Minute, 8 * time.Minute},
 		},
 		{
-			"of days", "every: 1m", fetcher.Report{LoginDelay: 1 << 60}, nil,
+			"of days", "every: 1m",
+			fetcher.Report{LoginDelay: 1 << 60},
+			nil,
 			[]time.Duration{0},
 		},
 		{
-			"cron", `cron: "* * * * *", on_start: no`, fetcher.Report{LoginDelay: 150 * time.Second}, nil,
+			"cron", `cron: "* * * * *", on_start: no`,
+			fetcher.Report{LoginDelay: 150 * time.Second},
+			nil,
 			[]time.Duration{time.Minute, 4 * time.Minute, 7 * time.Minute, 10 * time.Minute},
 		},
 	} {

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -15,7 +14,7 @@ import (
 var errStopping = errors.New("it stops just now, and takes no other configuration")
 
 // replace puts c in force.
-func (d *Daemon) replace(ctx context.Context, c *config.Config) error {
+func (d *Daemon) replace(c *config.Config) error {
 	d.mu.Lock()
 	old := d.gen
 	d.mu.Unlock()
@@ -27,7 +26,7 @@ func (d *Daemon) replace(ctx context.Context, c *config.Config) error {
 	if c.State != old.config.State {
 		d.log().Warn(fmt.Sprintf("state: %s stays in use; another place for it needs a restart", filepath.Base(d.State.Path())))
 	}
-	if !d.adopt(ctx, g) {
+	if !d.adopt(g) {
 		return errStopping
 	}
 	for _, w := range append(c.Warnings, c.Check()...) {
@@ -66,7 +65,7 @@ func (d *Daemon) reopen(old *generation, c *config.Config) (map[string]targets.T
 // adopt puts a generation in force: accounts that are new start, those that are
 // gone stop after the pass that is under way. It does nothing if the daemon is
 // about to end.
-func (d *Daemon) adopt(ctx context.Context, g *generation) bool {
+func (d *Daemon) adopt(g *generation) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old := d.gen
@@ -89,7 +88,7 @@ func (d *Daemon) adopt(ctx context.Context, g *generation) bool {
 	for _, j := range g.config.Jobs {
 		for _, a := range j.Accounts {
 			there[a.Name] = true
-			d.assign(ctx, g, j, a)
+			d.assign(g, j, a)
 		}
 	}
 	for name, u := range d.units {
@@ -103,14 +102,14 @@ func (d *Daemon) adopt(ctx context.Context, g *generation) bool {
 }
 
 // assign gives an account its job. d.mu is held.
-func (d *Daemon) assign(ctx context.Context, g *generation, j *config.Job, a *fetcher.Account) {
+func (d *Daemon) assign(g *generation, j *config.Job, a *fetcher.Account) {
 	u := d.units[a.Name]
 	if u == nil {
 		u = newUnit(a.Name)
 		u.job, u.account, u.gen = j, a, g
-		d.schedule(ctx, u)
+		d.schedule(u)
 		d.units[a.Name] = u
-		d.running.Go(func() { d.tend(ctx, u) })
+		d.start(u)
 		return
 	}
 	was, account := u.job, u.account

@@ -73,11 +73,13 @@ func pause(interval time.Duration, failures int) time.Duration {
 }
 
 // schedule sets when a new account is due first. d.mu is held.
-func (d *Daemon) schedule(ctx context.Context, u *unit) {
+func (d *Daemon) schedule(u *unit) {
 	now := d.now()
 	u.added = now
 	u.phase = d.jitter(u.job.Jitter)
 	u.base = now.Add(u.phase)
+	ctx, cancel := context.WithTimeout(context.Background(), reading)
+	defer cancel()
 	if h, err := d.State.Passes(ctx, u.name, 20); err == nil && len(h) > 0 {
 		for _, p := range h {
 			if p.Exit != exitLogin {
@@ -154,8 +156,8 @@ func (d *Daemon) after(u *unit, began, ended time.Time, o outcome) {
 		base = began.Add(-u.phase)
 	case u.job.Every == 0:
 		base = later(base, began.Add(-u.phase))
-	case u.forced:
-		base = began
+	case u.forced, began.Sub(base) > u.job.Every/10:
+		base = began // it was late: the next one is not to follow at once
 	}
 	u.forced = false
 	u.await(base, earliest)
