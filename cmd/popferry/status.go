@@ -199,7 +199,7 @@ func since(t, now time.Time) string {
 	case t.IsZero():
 		return "never"
 	case now.Sub(t) < time.Second:
-		return "now"
+		return "just now"
 	}
 	return brief(now.Sub(t)) + " ago"
 }

@@ -137,7 +137,11 @@ func (p *statusPage) accounts() {
 				gone += " from " + a.NextDelete.Local().Format("Jan 2")
 			}
 		}
-		rows = append(rows, []string{a.Name, humanize.Comma(int64(a.Messages)), octets(a.Bytes), gone, since(a.LastSuccess, p.now), next})
+		there, size := humanize.Comma(int64(a.Messages)), octets(a.Bytes)
+		if a.Messages == 0 && a.LastSuccess.IsZero() {
+			there, size = "–", "–" // it was never seen
+		}
+		rows = append(rows, []string{a.Name, there, size, gone, since(a.LastSuccess, p.now), next})
 		noted = noted || a.Note != ""
 	}
 	p.linef("")

@@ -84,6 +84,9 @@ func (v *textView) passLine(e fetcher.Event) {
 			args = append(args, c.key, c.n)
 		}
 	}
+	if e.Err != nil {
+		args = append(args, "err", e.Err)
+	}
 	v.log.Info("pass", args...)
 }
 

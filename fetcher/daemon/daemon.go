@@ -155,8 +155,11 @@ func (d *Daemon) begin() error {
 	return nil
 }
 
-// end closes the targets. No pass is under way any more.
+// end closes what begin opened. No pass is under way any more.
 func (d *Daemon) end() {
+	if err := d.cache.close(); err != nil {
+		d.log().Warn("the history could not be closed", "err", err)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, t := range d.gen.targets {

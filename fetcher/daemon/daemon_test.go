@@ -145,7 +145,7 @@ func (w *world) serve(d time.Duration, meanwhile func()) {
 		w.t.Error(err)
 	}
 	wg.Wait()
-	if err := errors.Join(w.cache.close(), w.State.Close()); err != nil {
+	if err := w.State.Close(); err != nil {
 		w.t.Error(err)
 	}
 }

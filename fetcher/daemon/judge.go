@@ -37,11 +37,12 @@ func (j *JobStatus) take(a *AccountStatus) {
 	if !a.Next.IsZero() && (j.Next.IsZero() || a.Next.Before(j.Next)) {
 		j.Next = a.Next
 	}
-	passing := a.Problem == nil || a.Failures <= tolerated && (a.Problem.Exit == 69 || a.Problem.Exit == exitLater)
+	// One that never worked is hardly an accident.
+	accident := a.Failures <= tolerated && !a.LastSuccess.IsZero() && (a.Problem == nil || a.Problem.Exit == 69 || a.Problem.Exit == exitLater)
 	if a.Failures > j.Failures {
 		j.Failures = a.Failures
 	}
-	if passing {
+	if a.Problem == nil || accident {
 		return
 	}
 	j.OK = false

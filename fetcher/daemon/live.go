@@ -23,6 +23,8 @@ type cache struct {
 	base  Status
 	view  *state.Store
 	built bool
+
+	closed bool
 }
 
 // forget makes the next Status look anew.
@@ -85,6 +87,9 @@ func (d *Daemon) rebuild(g *generation, now time.Time, version int64) (err error
 	c := &d.cache
 	ctx, cancel := context.WithTimeout(context.Background(), reading)
 	defer cancel()
+	if c.closed {
+		return state.ErrClosed
+	}
 	if c.view == nil {
 		if c.view, err = state.View(ctx, d.State.Path()); err != nil {
 			c.view = nil
@@ -101,10 +106,11 @@ func (d *Daemon) rebuild(g *generation, now time.Time, version int64) (err error
 	return nil
 }
 
-// close ends the connection.
+// close ends the connection. Nothing is read after that.
 func (c *cache) close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.closed = true
 	if c.view == nil {
 		return nil
 	}

@@ -281,7 +281,7 @@ func TestServe_deadState(t *testing.T) {
 		if err := w.Serve(t.Context()); !errors.Is(err, dead) {
 			t.Errorf("Serve: %v", err)
 		}
-		if err := errors.Join(w.cache.close(), w.State.Close()); err != nil {
+		if err := w.State.Close(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -135,10 +135,6 @@ func (d *Daemon) after(u *unit, began, ended time.Time, o outcome) {
 	if o.wish > 0 {
 		u.floor = later(u.floor, ended.Add(min(o.wish, longestDelay)))
 	}
-	earliest := later(ended, u.floor)
-	if n := pause(step, u.failures); n > step {
-		earliest = later(earliest, began.Add(n))
-	}
 	if o.busy {
 		u.next = ended.Add(min(10*time.Second, max(step, time.Second)))
 		return
@@ -160,6 +156,10 @@ func (d *Daemon) after(u *unit, began, ended time.Time, o outcome) {
 		base = began // it was late: the next one is not to follow at once
 	}
 	u.forced = false
+	earliest := later(ended, u.floor)
+	if n := pause(step, u.failures); n > step {
+		earliest = later(earliest, base.Add(n))
+	}
 	u.await(base, earliest)
 }
 
