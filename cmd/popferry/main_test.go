@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,6 +85,7 @@ func TestScripts(t *testing.T) {
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":    cmdExits,
+			"becomes":  cmdBecomes,
 			"nobody":   cmdNobody,
 			"patch":    cmdPatch,
 			"mail":     cmdMail,
@@ -197,6 +199,26 @@ func cmdExits(ts *testscript.TestScript, _ bool, args []string) {
 	for _, stream := range []string{"stdout", "stderr"} {
 		if strings.Contains(ts.ReadFile(stream), canary) {
 			ts.Fatalf("the password is on %s", stream)
+		}
+	}
+}
+
+// cmdBecomes runs a command until what it prints matches: what another process
+// does is seen from outside only.
+//
+//	becomes 'All 2 jobs are fine' popferry status
+func cmdBecomes(ts *testscript.TestScript, _ bool, args []string) {
+	want := regexp.MustCompile("(?m)" + args[0])
+	give := time.After(30 * time.Second)
+	for {
+		err := ts.Exec(args[1], args[2:]...)
+		if want.MatchString(ts.ReadFile("stdout") + ts.ReadFile("stderr")) {
+			return
+		}
+		select {
+		case <-give:
+			ts.Fatalf("%v; no line matches %q", err, args[0])
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"popferry/fetcher/config"
 	"popferry/fetcher/daemon"
 )
 
@@ -49,11 +50,11 @@ func (a *app) healthcheckCommand() *cobra.Command {
 		Long: `Asks the popferry serve that has the same state. It ends with 1 if there is none,
 if its schedule is stuck, or if a job had no success for three of its intervals.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.load()
+			_, path, err := a.whose()
 			if err != nil {
 				return err
 			}
-			if err := daemon.AskHealth(cmd.Context(), a.statePath(c)); err != nil {
+			if err := daemon.AskHealth(cmd.Context(), path); err != nil {
 				return exit{code: exitSome, reason: plainReason(err)}
 			}
 			return nil
@@ -77,17 +78,20 @@ type statusView struct {
 
 // look asks the daemon, or where there is none reads what it would know.
 func (s *statusView) look(ctx context.Context) (daemon.Status, error) {
-	c, err := s.load()
+	c, path, err := s.whose()
 	if err != nil {
 		return daemon.Status{}, err
 	}
-	path := s.statePath(c)
 	st, err := daemon.Ask(ctx, path)
 	if err == nil || ctx.Err() != nil {
 		return st, err
 	}
 	if !errors.Is(err, daemon.ErrNotServing) {
 		s.log.Warn("popferry serve runs and does not answer; this is what it has written", "err", err)
+	}
+	if c == nil {
+		_, err := s.load() // says what is wrong with it
+		return daemon.Status{}, err
 	}
 	store, err := view(ctx, path)
 	if err != nil {
@@ -100,6 +104,19 @@ func (s *statusView) look(ctx context.Context) (daemon.Status, error) {
 		st.Version = version()
 	}
 	return st, err
+}
+
+// whose finds out where the state lies whose daemon is meant. With --state that is
+// known even if the configuration cannot be read, and is nil then.
+func (a *app) whose() (c *config.Config, path string, err error) {
+	c, err = a.load()
+	switch {
+	case err == nil:
+		return c, a.statePath(c), nil
+	case a.flags.state != "":
+		return nil, a.flags.state, nil
+	}
+	return nil, "", err
 }
 
 // watch prints the status again and again, until ctx ends.

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"popferry/fetcher/config"
 	"popferry/fetcher/state"
 	"popferry/targets"
+	"popferry/targets/endpoint"
 )
 
 // defaultParallel is how many passes may begin at the same time.
@@ -57,7 +57,8 @@ type Daemon struct {
 	retired map[targets.Target]bool // closed when nobody uses them any more
 	start   func(*unit)             // runs tend
 	started time.Time
-	ended   bool // no unit starts any more
+	ended   bool     // no unit starts any more
+	refused *Problem // of the last Reload; nil if it was good
 	running sync.WaitGroup
 	room    chan struct{}
 	fatal   chan error // why the state takes nothing more
@@ -210,18 +211,24 @@ func (d *Daemon) Reload() error {
 	return nil
 }
 
-// refuse logs what is wrong with a configuration.
+// refuse logs what is wrong with a configuration, and keeps it for Status.
 func (d *Daemon) refuse(err error) {
+	p := Problem{Exit: 78, Code: "config-refused"}
 	var errs config.Errors
-	if errors.As(err, &errs) {
-		for _, e := range errs {
-			d.log().Error("configuration", "fault", e.Code, "err", e)
-		}
-	} else {
+	if !errors.As(err, &errs) {
 		d.log().Error("configuration", "err", err)
+		p.Lines = append(p.Lines, endpoint.Printable(err.Error(), 300))
+	}
+	for i, e := range errs {
+		d.log().Error("configuration", "fault", e.Code, "err", e)
+		if i < 5 {
+			p.Lines = append(p.Lines, endpoint.Printable(e.Error(), 300))
+		}
 	}
 	d.mu.Lock()
-	since := d.gen.loaded
-	d.mu.Unlock()
-	d.log().Error(fmt.Sprintf("the new configuration is refused; the one of %s stays in force", since.Format(time.DateTime)))
+	defer d.mu.Unlock()
+	since := d.gen.loaded.Format(time.DateTime)
+	p.Head = "the new configuration is refused; the one of " + since + " stays in force"
+	d.refused = &p
+	d.log().Error(p.Head)
 }

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"popferry/fetcher"
 	"popferry/fetcher/config"
@@ -28,18 +27,13 @@ import (
 
 var update = flag.Bool("update", false, "write golden files")
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	goleak.VerifyTestMain(m)
-}
-
 // parse reads a configuration of accounts by name; jobs is the list of jobs.
 func parse(t testing.TB, zone, jobs string) *config.Config {
 	t.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, "timezone: %s\nstate: /nowhere/popferry.db\naccounts:\n", zone)
 	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
-		if strings.Contains(jobs, "from: "+name+",") || strings.Contains(jobs, "from: ["+name) || strings.Contains(jobs, ", "+name) {
+		if strings.Contains(jobs, "from: "+name+",") || strings.Contains(jobs, "from: ["+name) || strings.Contains(jobs, ", "+name+",") || strings.Contains(jobs, ", "+name+"]") {
 			fmt.Fprintf(&b, "  %s: {host: pop.example, user: %s, password: x}\n", name, name)
 		}
 	}

@@ -33,7 +33,7 @@ func (c *cache) forget() { c.version.Add(1) }
 const (
 	// freshFor is how long the history is taken for the same although passes have
 	// ended: as long as reading it took, ten times over, and at least this.
-	freshFor = time.Second
+	freshFor = 200 * time.Millisecond
 	// staleAfter is when it is read again although nothing has happened: counts
 	// of the last day grow old.
 	staleAfter = 5 * time.Minute
@@ -41,11 +41,11 @@ const (
 	reading = 20 * time.Second
 )
 
-// Status says how the jobs are doing. It may be a second old.
+// Status says how the jobs are doing. It may be a moment old.
 func (d *Daemon) Status() Status {
 	d.mu.Lock()
 	g := d.gen
-	started := d.started
+	started, refused := d.started, d.refused
 	d.mu.Unlock()
 	now := d.now()
 	st, err := d.base(g, now)
@@ -55,6 +55,9 @@ func (d *Daemon) Status() Status {
 	}
 	st.Time, st.Version, st.Serving = now, d.Version, true
 	st.Loaded, st.Started = g.loaded, started
+	if refused != nil {
+		st.Attention = append(st.Attention, *refused)
+	}
 	if d.Attention != nil {
 		st.Attention = append(st.Attention, d.Attention(g.config)...)
 	}

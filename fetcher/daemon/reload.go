@@ -77,7 +77,7 @@ func (d *Daemon) adopt(g *generation) bool {
 		}
 		return false
 	}
-	d.gen = g
+	d.gen, d.refused = g, nil
 	d.cache.forget()
 	for name, t := range old.targets {
 		if g.targets[name] != t {

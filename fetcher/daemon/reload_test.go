@@ -54,12 +54,15 @@ func TestReload(t *testing.T) {
 			if st := w.Status(); len(st.Jobs) != 1 || st.Jobs[0].Name != "one" {
 				t.Errorf("after a bad reload the jobs are %+v", st.Jobs)
 			}
+			if st := w.Status(); len(st.Attention) != 1 || st.Attention[0].Code != "config-refused" || len(st.Attention[0].Lines) != 2 {
+				t.Errorf("after a bad reload there is %+v to look at", st.Attention)
+			}
 			time.Sleep(30 * time.Second)
 			w.Load = func() (*config.Config, error) { return next, nil }
 			if err := w.Reload(); err != nil {
 				t.Error(err)
 			}
-			if st := w.Status(); len(st.Jobs) != 2 || st.Jobs[0].Name != "two" || !st.Jobs[0].Running {
+			if st := w.Status(); len(st.Attention) > 0 || len(st.Jobs) != 2 || st.Jobs[0].Name != "two" || !st.Jobs[0].Running {
 				t.Errorf("after the reload the jobs are %+v", st.Jobs)
 			}
 			time.Sleep(90 * time.Second)
