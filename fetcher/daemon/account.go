@@ -239,8 +239,7 @@ func (d *Daemon) pass(ctx context.Context, g *generation, j *config.Job, a *fetc
 	if o.report.Start.IsZero() {
 		o.report.Job, o.report.Account, o.report.Start, o.report.Took = j.Name, a.Name, began, d.now().Sub(began)
 	}
-	var crash *Crash
-	if errors.As(err, &crash) {
+	if crash, ok := errors.AsType[*Crash](err); ok {
 		d.log().Debug("bug", "err", string(crash.Stack))
 		// The engine did not come to its end, so nobody recorded it.
 		if line := d.recorder.Record(o.report, err); line != nil {

@@ -156,7 +156,10 @@ func (w *world) at(account string, began time.Time) (out []time.Duration) {
 	return out
 }
 
-func until(t time.Time) { time.Sleep(time.Until(t)) }
+// elapse lets simulated time go by.
+func elapse(d time.Duration) { <-time.After(d) }
+
+func until(t time.Time) { elapse(time.Until(t)) }
 
 // A day of every kind of schedule, over changes of the clocks: every run of it.
 func TestServe_day(t *testing.T) {
@@ -225,7 +228,7 @@ func TestServe_noOverlap(t *testing.T) {
 		n := 0
 		w.pass = func(context.Context, *config.Job, *fetcher.Account) (rep fetcher.Report, err error) {
 			if n++; n == 2 {
-				time.Sleep(200 * time.Second)
+				elapse(200 * time.Second)
 			}
 			return rep, nil
 		}
@@ -275,13 +278,13 @@ func TestServe_panic(t *testing.T) {
 		}
 		began := time.Now()
 		w.serve(time.Minute+time.Second, func() {
-			time.Sleep(time.Second)
+			elapse(time.Second)
 			synctest.Wait()
 			st := w.Status()
 			if st.OK || len(st.Errors) != 1 || st.Errors[0].Code != "bug" || st.Errors[0].Head != "ouch" || st.Errors[0].Account != "a" {
 				t.Errorf("after the panic: ok %v, errors %+v", st.OK, st.Errors)
 			}
-			time.Sleep(time.Minute)
+			elapse(time.Minute)
 			synctest.Wait()
 			if st := w.Status(); !st.OK {
 				t.Errorf("after the next pass: %s", st.Summary)

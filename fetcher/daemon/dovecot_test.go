@@ -114,7 +114,7 @@ jobs:
 		for range 20 {
 			send()
 		}
-		time.Sleep(rand.N(every + 200*time.Millisecond))
+		<-time.After(rand.N(every + 200*time.Millisecond))
 		p.kill()
 		p.start()
 	}
@@ -163,7 +163,7 @@ jobs:
 			return tally(a), tally(b)
 		}
 		p.start()
-		time.Sleep(rand.N(700 * time.Millisecond))
+		<-time.After(rand.N(700 * time.Millisecond))
 		took := p.stop()
 		source, target := there()
 		for k := range messages {

@@ -64,7 +64,7 @@ func TestLoad(t *testing.T) {
 	p := newProcess(t, *loadEvery, yaml.String())
 	p.start()
 	began := time.Now()
-	time.Sleep(*loadFor)
+	<-time.After(*loadFor)
 	asked := time.Now()
 	st, err := daemon.Ask(t.Context(), p.state())
 	if err != nil {

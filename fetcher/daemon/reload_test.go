@@ -42,7 +42,7 @@ func TestReload(t *testing.T) {
 		w.Reloaded = func(c *config.Config) { reloaded = append(reloaded, c) }
 		began := time.Now()
 		w.serve(15*time.Minute, func() {
-			time.Sleep(30 * time.Second)
+			elapse(30 * time.Second)
 			if err := w.Reload(); !errors.Is(err, error(bad)) && err.Error() != bad.Error() {
 				t.Errorf("reload of a bad configuration: %v", err)
 			}
@@ -57,7 +57,7 @@ func TestReload(t *testing.T) {
 			if st := w.Status(); len(st.Attention) != 1 || st.Attention[0].Code != "config-refused" || len(st.Attention[0].Lines) != 2 {
 				t.Errorf("after a bad reload there is %+v to look at", st.Attention)
 			}
-			time.Sleep(30 * time.Second)
+			elapse(30 * time.Second)
 			w.Load = func() (*config.Config, error) { return next, nil }
 			if err := w.Reload(); err != nil {
 				t.Error(err)
@@ -65,9 +65,9 @@ func TestReload(t *testing.T) {
 			if st := w.Status(); len(st.Attention) > 0 || len(st.Jobs) != 2 || st.Jobs[0].Name != "two" || !st.Jobs[0].Running {
 				t.Errorf("after the reload the jobs are %+v", st.Jobs)
 			}
-			time.Sleep(90 * time.Second)
+			elapse(90 * time.Second)
 			close(release)
-			time.Sleep(3 * time.Minute)
+			elapse(3 * time.Minute)
 		})
 		if len(reloaded) != 1 || reloaded[0] != next {
 			t.Errorf("Reloaded was called %d times", len(reloaded))
@@ -99,7 +99,7 @@ func TestReload_state(t *testing.T) {
 			return &other, nil
 		}
 		w.serve(time.Minute, func() {
-			time.Sleep(time.Second)
+			elapse(time.Second)
 			if err := w.Reload(); err != nil {
 				t.Error(err)
 			}
@@ -122,15 +122,15 @@ func TestRunNow(t *testing.T) {
 `))
 		w.pass = func(_ context.Context, _ *config.Job, a *fetcher.Account) (rep fetcher.Report, err error) {
 			if a.Name == "d" {
-				time.Sleep(5 * time.Minute)
+				elapse(5 * time.Minute)
 			}
 			return rep, nil
 		}
 		began := time.Now()
 		w.serve(31*time.Minute, func() {
-			time.Sleep(4 * time.Minute)
+			elapse(4 * time.Minute)
 			w.RunNow()
-			time.Sleep(26*time.Minute + time.Second)
+			elapse(26*time.Minute + time.Second)
 		})
 		for account, want := range map[string][]int{"a": {0, 4, 14, 24}, "b": {4}, "c": {4, 30}, "d": {0, 5, 15, 25}} {
 			var got []int
@@ -148,7 +148,6 @@ func TestRunNow(t *testing.T) {
 // somebody asks for it.
 func TestServe_loginRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := parse(t, "UTC", "  - {from: a, to: home, every: 1m}\n")
 		secret := filepath.Join(t.TempDir(), "password")
 		write := func(text string) {
 			if err := os.WriteFile(secret, []byte(text), 0o600); err != nil {
@@ -173,7 +172,7 @@ jobs: [{from: a, to: home, every: 1m}]
 		}
 		began := time.Now()
 		w.serve(3*time.Hour, func() {
-			time.Sleep(time.Hour)
+			elapse(time.Hour)
 			if got := len(w.at("a", began)); got != 3 {
 				t.Errorf("%d logins in an hour", got)
 			}
@@ -185,12 +184,12 @@ jobs: [{from: a, to: home, every: 1m}]
 				t.Errorf("health: %v", err)
 			}
 			w.RunNow()
-			time.Sleep(time.Second)
+			elapse(time.Second)
 			if got := len(w.at("a", began)); got != 4 {
 				t.Errorf("%d logins after RunNow", got)
 			}
 			write("right\n")
-			time.Sleep(31 * time.Minute)
+			elapse(31 * time.Minute)
 			if st := w.Status(); !st.OK || st.Accounts[0].Paused {
 				t.Errorf("with the right password: %s", st.Summary)
 			}
@@ -209,7 +208,7 @@ func TestServe_clockIsSet(t *testing.T) {
 		most int // passes in the hour after it
 		wait time.Duration
 	}{
-		"ahead, every":     {"every: 10m", 8 * time.Hour, 6, 2 * time.Minute},
+		"ahead, every":     {"every: 10m", 8 * time.Hour, 7, 2 * time.Minute},
 		"ahead, cron":      {`cron: "0 * * * *"`, 8 * time.Hour, 2, 2 * time.Minute},
 		"back, every":      {"every: 10m", -240 * time.Hour, 7, 12 * time.Minute},
 		"back, daily cron": {`cron: "0 0 * * *", on_start: no`, -240 * time.Hour, 1, 25 * time.Hour},
@@ -225,15 +224,15 @@ func TestServe_clockIsSet(t *testing.T) {
 					return time.Now().Round(0).Add(d)
 				}
 				w.serve(100*time.Hour, func() {
-					time.Sleep(25 * time.Minute)
+					elapse(25 * time.Minute)
 					before := len(w.at("a", time.Time{}))
 					<-leap
 					leap <- tc.leap
-					time.Sleep(tc.wait)
+					elapse(tc.wait)
 					if got := len(w.at("a", time.Time{})) - before; got != 1 {
 						t.Errorf("%d passes within %v after the clock was set", got, tc.wait)
 					}
-					time.Sleep(time.Hour - min(tc.wait, time.Hour))
+					elapse(time.Hour - min(tc.wait, time.Hour))
 					if got := len(w.at("a", time.Time{})) - before; got > tc.most {
 						t.Errorf("%d passes in the hour after it", got)
 					}
@@ -252,7 +251,7 @@ func TestServe_drain(t *testing.T) {
 				return rep, nil
 			}
 			<-ctx.Done()
-			time.Sleep(15 * time.Second) // what is in hand
+			elapse(15 * time.Second) // what is in hand
 			return rep, ctx.Err()
 		}
 		began := time.Now()
