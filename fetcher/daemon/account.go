@@ -178,7 +178,7 @@ func (d *Daemon) settle(u *unit, o outcome, secrets [32]byte) {
 		u.refused = 0
 	}
 	u.secrets = secrets
-	u.note = noteOf(&o.report)
+	u.note = noteOf(&o.report, interval(u.job, o.report.Start))
 	u.last = Problem{}
 	if o.pass.Problem != nil {
 		u.last = *o.pass.Problem
@@ -202,7 +202,7 @@ func (d *Daemon) leaveAlone(ctx context.Context, u *unit, g *generation, j *conf
 		if err != nil {
 			text = "" // the pass says what is wrong with it
 		}
-		fmt.Fprintf(h, "%d %s ", len(text), text)
+		_, _ = fmt.Fprintf(h, "%d %s ", len(text), text) // a hash takes everything
 	}
 	reveal(a.Maildrop.Password)
 	for _, name := range slices.Concat(j.Targets, j.Rules.Targets()) {
@@ -297,14 +297,18 @@ func (d *Daemon) listed(e fetcher.Event) {
 }
 
 // noteOf says what is odd about a maildrop.
-func noteOf(r *fetcher.Report) string {
+func noteOf(r *fetcher.Report, step time.Duration) string {
 	switch {
 	case len(r.Warnings) > 0:
 		return endpoint.Printable(r.Warnings[0], 200)
 	case r.Expires && r.ExpireDays == 0:
 		return "the server deletes mail as soon as it was read (EXPIRE 0)"
 	case r.Expires:
-		return fmt.Sprintf("the server itself deletes mail after %d days (EXPIRE)", r.ExpireDays)
+		text := fmt.Sprintf("the server itself deletes mail after %s (EXPIRE)", roughly(time.Duration(r.ExpireDays)*24*time.Hour))
+		if step > time.Duration(r.ExpireDays)*12*time.Hour {
+			text += ": the job should run more often"
+		}
+		return text
 	case r.LoginDelay > 0:
 		return fmt.Sprintf("the server wants %s between logins (LOGIN-DELAY)", r.LoginDelay)
 	}

@@ -183,12 +183,15 @@ func (d *Daemon) Health() error {
 		if u == nil || u.running && a.Failures == 0 {
 			continue // a first pass over a large maildrop takes what it takes
 		}
-		step := max(interval(u.job, now), u.delay)
-		if step == 0 {
+		if u.job.Every == 0 && u.job.Cron == "" {
 			continue
 		}
 		last := later(a.LastSuccess, later(d.started, u.added))
-		if late := now.Sub(last); late > 3*step+u.phase+time.Minute {
+		deadline := last
+		for range 3 { // a cron's intervals differ: there may be a weekend between them
+			deadline = later(u.job.Next(deadline), deadline.Add(u.delay))
+		}
+		if late := now.Sub(last); now.After(deadline.Add(u.phase + time.Minute)) {
 			why := ""
 			if a.Problem != nil {
 				why = ": " + a.Problem.Head

@@ -288,3 +288,56 @@ func TestServe_deadState(t *testing.T) {
 		}
 	})
 }
+
+// A job is late after three of its intervals, whatever is between them.
+func TestHealth(t *testing.T) {
+	for _, tc := range []struct {
+		job  string
+		well time.Duration // after its last success, on a Saturday at 00:00
+		sick time.Duration
+	}{
+		{"every: 1h", 3 * time.Hour, 3*time.Hour + 2*time.Minute},
+		{`cron: "*/5 9-17 * * 1-5"`, 57*time.Hour + 10*time.Minute, 57*time.Hour + 12*time.Minute}, // from Monday at nine
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, parse(t, "UTC", "  - {from: a, to: home, "+tc.job+"}\n"))
+			n := 0
+			w.pass = func(context.Context, *config.Job, *fetcher.Account) (rep fetcher.Report, err error) {
+				if n++; n > 1 {
+					return rep, &maildrop.Error{Kind: maildrop.Lost, Op: "STAT"}
+				}
+				return rep, nil
+			}
+			began := time.Now() // a Saturday
+			w.serve(100*time.Hour, func() {
+				elapse(tc.well - time.Since(began))
+				if err := w.Health(); err != nil {
+					t.Errorf("%s after %v: %v", tc.job, tc.well, err)
+				}
+				elapse(tc.sick - time.Since(began))
+				if err := w.Health(); !errors.Is(err, ErrUnhealthy) {
+					t.Errorf("%s after %v: %v", tc.job, tc.sick, err)
+				}
+			})
+		})
+	}
+}
+
+func TestNote(t *testing.T) {
+	for _, tc := range []struct {
+		rep  fetcher.Report
+		step time.Duration
+		want string
+	}{
+		{fetcher.Report{}, time.Hour, ""},
+		{fetcher.Report{LoginDelay: 5 * time.Minute}, time.Hour, "the server wants 5m0s between logins (LOGIN-DELAY)"},
+		{fetcher.Report{Expires: true, ExpireDays: 7}, time.Hour, "the server itself deletes mail after 7 days (EXPIRE)"},
+		{fetcher.Report{Expires: true}, time.Hour, "the server deletes mail as soon as it was read (EXPIRE 0)"},
+		{fetcher.Report{Expires: true, ExpireDays: 1}, 24 * time.Hour, "the server itself deletes mail after 24 h (EXPIRE): the job should run more often"},
+		{fetcher.Report{Warnings: []string{"two messages have one UIDL\x1b"}}, time.Hour, `two messages have one UIDL\x1b`},
+	} {
+		if got := noteOf(&tc.rep, tc.step); got != tc.want {
+			t.Errorf("note %q, want %q", got, tc.want)
+		}
+	}
+}

@@ -34,8 +34,7 @@ func nextOf(j *config.Job, base, earliest time.Time) time.Time {
 	case j.Every > 0:
 		next := base.Add(j.Every)
 		if behind := earliest.Sub(next); behind > 0 {
-			n := (behind + j.Every - 1) / j.Every
-			next = next.Add(n * j.Every)
+			next = next.Add((behind + j.Every - 1).Truncate(j.Every))
 		}
 		return next
 	case j.Cron != "":

@@ -129,3 +129,27 @@ func TestPassed_prunes(t *testing.T) {
 		t.Errorf("%d passes of an account that is no more are left", got)
 	}
 }
+
+// What the line of a pass costs in the transaction that ends the pass anyway.
+func BenchmarkPassed(b *testing.B) {
+	for _, with := range []bool{false, true} {
+		b.Run(fmt.Sprintf("history=%v", with), func(b *testing.B) {
+			s := open(b, Options{})
+			a := &Account{Source: "pop.example:995/jane", Name: "isp"}
+			if err := s.Put(ctx, Listed{Account: a, Count: 1, At: t0}); err != nil {
+				b.Fatal(err)
+			}
+			at := t0
+			for b.Loop() {
+				at = at.Add(time.Minute)
+				changes := []Change{PassDone{Account: a.ID, At: at, Success: true}, Exact{Account: a.ID}, Prune{Before: at.Add(-time.Hour)}}
+				if with {
+					changes = append(changes, Passed{Pass{Account: "isp", Job: "isp-to-home", ID: "abcdef", Start: at, Messages: 100_000}})
+				}
+				if err := s.Put(ctx, changes...); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
