@@ -32,6 +32,9 @@ func (d *Daemon) replace(c *config.Config) error {
 	for _, w := range append(c.Warnings, c.Check()...) {
 		d.log().Warn("configuration", "err", w)
 	}
+	if c.Log != old.config.Log {
+		d.log().Warn("log: stays as it was; another level or format needs a restart")
+	}
 	d.log().Info(fmt.Sprintf("the configuration was read again: %d jobs, %d accounts", len(c.Jobs), len(c.Accounts)))
 	if d.Reloaded != nil {
 		d.Reloaded(c)
