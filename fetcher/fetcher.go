@@ -69,9 +69,9 @@ type Fetcher struct {
 	Rates   map[string][]targets.Rate // by target; all of them hold
 
 	// Record returns what else to commit with the end of a pass: its line in a
-	// history. It is called once a pass, after its last other event; nil for
-	// nothing. The change is Put even where the pass failed, unless the state
-	// itself did; that it could not be is no failure of the pass.
+	// history. It is called once a pass, after its last other event, but not in a
+	// dry run; nil for nothing. The change is Put even where the pass failed, unless
+	// the state itself did; that it could not be is no failure of the pass.
 	Record func(Report, error) state.Change
 
 	inUse []time.Duration // tests: see inUsePauses

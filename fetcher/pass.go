@@ -164,7 +164,7 @@ func (p *pass) finish(err error) {
 	p.report.Failed += p.unsure
 	p.report.Took = p.f.now().Sub(p.report.Start)
 	r := p.report
-	if p.f.Record != nil {
+	if p.f.Record != nil && !p.f.DryRun {
 		if line := p.f.Record(r, err); line != nil {
 			changes = append(changes, line)
 		}

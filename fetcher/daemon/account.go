@@ -47,7 +47,6 @@ type unit struct {
 	messages int       // on the maildrop, by the pass under way; -1 if it was not listed yet
 	octets   int64
 	note     string
-	last     Problem // of the last pass; a zero Exit is none
 }
 
 func newUnit(name string) *unit {
@@ -179,10 +178,6 @@ func (d *Daemon) settle(u *unit, o outcome, secrets [32]byte) {
 	}
 	u.secrets = secrets
 	u.note = noteOf(&o.report, interval(u.job, o.report.Start))
-	u.last = Problem{}
-	if o.pass.Problem != nil {
-		u.last = *o.pass.Problem
-	}
 	d.cache.forget()
 }
 
