@@ -164,11 +164,10 @@ const stuck = 5 * time.Minute
 // ErrUnhealthy is in the error of Health.
 var ErrUnhealthy = errors.New("unhealthy")
 
-// Health returns an error if somebody should look at this process: an account is
-// minutes late and nothing of it runs, or a job had no success for three of its
-// intervals.
-func (d *Daemon) Health() error {
-	st := d.Status()
+// Stuck returns an error if the schedule itself does not go on: an account is
+// minutes late and nothing of it runs. That servers cannot be reached is no
+// reason to restart the process; this is.
+func (d *Daemon) Stuck() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.now()
@@ -177,6 +176,20 @@ func (d *Daemon) Health() error {
 			return fmt.Errorf("%w: the schedule is stuck: %s was due %s ago", ErrUnhealthy, u.name, roughly(now.Sub(u.next)))
 		}
 	}
+	return nil
+}
+
+// Health returns an error if somebody should look at this process: an account is
+// minutes late and nothing of it runs, or a job had no success for three of its
+// intervals.
+func (d *Daemon) Health() error {
+	st := d.Status()
+	if err := d.Stuck(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.now()
 	for i := range st.Accounts {
 		a := &st.Accounts[i]
 		u := d.units[a.Name]
