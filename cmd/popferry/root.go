@@ -122,7 +122,9 @@ $XDG_CONFIG_HOME/popferry, /config or /etc/popferry.`
 const rootExample = `  popferry demo               see it work, with a mail provider of its own
   popferry check              is the configuration right, do the logins work?
   popferry run --dry-run      what would happen to every message
-  popferry run                one pass over all accounts`
+  popferry run                one pass over all accounts
+  popferry serve              run on schedule, for good
+  popferry status             how it goes`
 
 // root is the command tree.
 func (a *app) root() *cobra.Command {
