@@ -220,6 +220,32 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+// Every account is late by a delay of its own, and always the same, so that its
+// passes are as far apart as its job says. What runs at the start does not wait.
+func TestServe_jitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, parse(t, "UTC", "  - {from: a, to: home, every: 10m, jitter: 1m}\n  - {from: b, to: home, cron: \"*/10 * * * *\"}\n"))
+		var most []time.Duration
+		w.Jitter = func(d time.Duration) time.Duration {
+			most = append(most, d)
+			return 20 * time.Second
+		}
+		until(time.Now().Truncate(time.Hour).Add(time.Hour - 10*time.Second))
+		began := time.Now()
+		w.serve(25*time.Minute, nil)
+		s := func(n int) time.Duration { return time.Duration(n) * time.Second }
+		if got, want := w.at("a", began), []time.Duration{0, s(620), s(1220)}; !slices.Equal(got, want) {
+			t.Errorf("passes over a at %v, want %v", got, want)
+		}
+		if got, want := w.at("b", began), []time.Duration{0, s(30), s(630), s(1230)}; !slices.Equal(got, want) {
+			t.Errorf("passes over b at %v, want %v", got, want)
+		}
+		if want := []time.Duration{time.Minute, 30 * time.Second}; !slices.Equal(most, want) {
+			t.Errorf("they may be late by %v, want %v", most, want)
+		}
+	})
+}
+
 // A pass that takes longer than its interval is not overtaken by the next, and
 // what it missed does not run.
 func TestServe_noOverlap(t *testing.T) {

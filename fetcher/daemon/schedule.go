@@ -76,7 +76,9 @@ func (d *Daemon) schedule(u *unit) {
 	now := d.now()
 	u.added = now
 	u.phase = d.jitter(u.job.Jitter)
-	u.base = now.Add(u.phase)
+	if u.base = now; u.job.Every > 0 {
+		u.base = now.Add(u.phase)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), reading)
 	defer cancel()
 	if h, err := d.State.Passes(ctx, u.name, 20); err == nil && len(h) > 0 {
@@ -95,9 +97,6 @@ func (d *Daemon) schedule(u *unit) {
 	if u.refused = min(u.refused, refusals-1); !u.job.NoStart && interval(u.job, now) > 0 {
 		u.next = now
 		return
-	}
-	if u.job.Every == 0 {
-		u.base = now
 	}
 	u.await(u.base, now)
 }
