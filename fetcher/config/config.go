@@ -65,6 +65,7 @@ type Config struct {
 	State    string // path of the state file, never empty
 	Location *time.Location
 	Log      Log
+	HTTP     HTTP
 	Accounts map[string]*fetcher.Account
 	Targets  map[string]*Target
 	Rules    *rules.Set // all rules; each job has its own choice of them
@@ -175,7 +176,7 @@ func topKeys() section[topDraft] {
 				func(d *decoder, v value, t *topDraft) { t.State = d.path(v) },
 			},
 			{
-				"timezone", "$TZ, then UTC", "Time zone of cron expressions.",
+				"timezone", "$TZ, then UTC", "Time zone of cron expressions and of the status page.",
 				func(d *decoder, v value, t *topDraft) { t.Location = d.zone(v) },
 			},
 			{"accounts", "", "POP3 maildrops by name.", func(d *decoder, v value, t *topDraft) {
@@ -204,8 +205,9 @@ func topKeys() section[topDraft] {
 				}
 			}},
 			{"log", "", "What is logged and how.", func(d *decoder, v value, t *topDraft) { logKeys().read(d, v.Node, "log", &t.Log) }},
+			{"http", "off", "The status page, health and metrics of popferry serve.", func(d *decoder, v value, t *topDraft) { d.http(v, &t.HTTP) }},
 		},
-		later: []string{"notify", "http"},
+		later: []string{"notify"},
 	}
 }
 

@@ -52,10 +52,10 @@ func (s *source) line(n int) string {
 
 var (
 	// secretWords are in the names of keys that hold secrets.
-	secretWords = []string{"pass", "pwd", "pword", "secret", "token"}
+	secretWords = []string{"pass", "pwd", "pword", "secret", "token", "basic_auth"}
 	// secretText finds a secret inside other text: "password:x", as it comes out
 	// when the blank is forgotten, and user:password@ in a URL.
-	secretText = regexp.MustCompile(`(?i)['"]?\w*(pass|pwd|pword|secret|token)\w*['"]?\s*[:=]\s*|://\S*@`)
+	secretText = regexp.MustCompile(`(?i)['"]?\w*(pass|pwd|pword|secret|token|basic_auth)\w*['"]?\s*[:=]\s*|://\S*@`)
 	// onlyVariable is what is no secret itself.
 	onlyVariable = regexp.MustCompile(`^\$\{[A-Za-z_][A-Za-z0-9_]*\}$`)
 )
