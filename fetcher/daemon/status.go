@@ -23,6 +23,8 @@ type Status struct {
 	Held      []HeldMessage   `json:"held"`      // the newest 100
 	HeldTotal int             `json:"held_total"`
 	Errors    []PastProblem   `json:"errors"` // the last 20, newest first
+
+	Certificates []Certificate `json:"certificates,omitempty"` // that servers showed since Started
 }
 
 // JobStatus is one job. A run of a job over several accounts is one pass for
@@ -41,6 +43,10 @@ type JobStatus struct {
 	Day         Counts    `json:"last_24h"`
 	Problem     *Problem  `json:"problem,omitempty"` // why it is not OK
 	Passes      []Pass    `json:"passes"`            // the last 50, oldest first
+
+	// Interval is the longest time that the schedule lets pass between two runs;
+	// 0 if by hand.
+	Interval time.Duration `json:"interval_ns,omitempty"`
 
 	failingFrom time.Time // of Problem
 	tries       int
@@ -95,6 +101,7 @@ type AccountStatus struct {
 	Since        time.Time `json:"since,omitzero"`        // the pass that is Running began
 	Paused       bool      `json:"paused,omitempty"`      // left alone until a password changes: too many logins were refused
 	Problem      *Problem  `json:"problem,omitempty"`     // of its last pass
+	TokenEnds    time.Time `json:"token_ends,omitzero"`   // of its OAuth sign-in
 }
 
 // Problem is what is wrong, why, and what to do next, in the words of the
@@ -123,4 +130,10 @@ type HeldMessage struct {
 	Reason  string    `json:"reason"`
 	Subject string    `json:"subject,omitempty"` // only with http: {show_subjects: yes}
 	Command string    `json:"command"`           // "popferry held retry isp/0001a7f2"
+}
+
+// Certificate is the one that a server showed at the last handshake.
+type Certificate struct {
+	Host     string    `json:"host"` // as configured, with the port
+	NotAfter time.Time `json:"not_after"`
 }
