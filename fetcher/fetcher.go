@@ -220,6 +220,7 @@ type Report struct {
 	LoginDelay    time.Duration             // between logins, as the server wants it; 0 if it did not say
 	Expires       bool                      // the server deletes mail by itself
 	ExpireDays    int                       // after so many days
+	CertEnds      time.Time                 // the certificate of the maildrop's server; zero without TLS
 	Folders       map[string]map[string]int // target → folder → messages delivered
 	Warnings      []string
 }

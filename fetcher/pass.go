@@ -197,7 +197,7 @@ func (p *pass) session(ctx context.Context) (verdict, error) {
 	}
 	close(open)
 	defer conn.Close()
-	p.admitted(conn.Caps())
+	p.admitted(conn)
 	pl, err := p.list(ctx, conn, known, pending)
 	if err != nil {
 		return finished, err
@@ -269,11 +269,13 @@ func (p *pass) dial(ctx context.Context) (*maildrop.Conn, error) {
 }
 
 // admitted notes what the server wants of those who logged in.
-func (p *pass) admitted(caps maildrop.Caps) {
+func (p *pass) admitted(conn *maildrop.Conn) {
+	caps := conn.Caps()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.report.LoggedIn = p.f.now()
 	p.report.LoginDelay, p.report.Expires, p.report.ExpireDays = caps.LoginDelay, caps.Expires, caps.Expire
+	p.report.CertEnds = conn.CertificateEnds()
 }
 
 // remember loads what is known of the account and resolves what earlier

@@ -14,6 +14,7 @@ package targets
 
 import (
 	"context"
+	"crypto/x509"
 	"io"
 	"log/slog"
 	"time"
@@ -81,6 +82,13 @@ type Relay interface {
 	// Greet begins to connect and returns at once: messages are about to come.
 	// What goes wrong is told by the first Deliver.
 	Greet()
+}
+
+// Certified is implemented by targets that connect over TLS (imap, smtp).
+type Certified interface {
+	// Certificate returns what the server showed at the last login, nil before one
+	// and without TLS.
+	Certificate() *x509.Certificate
 }
 
 // Finder is implemented by targets that can tell whether an uncertain delivery

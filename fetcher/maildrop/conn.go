@@ -109,6 +109,14 @@ func (c *Conn) open(ctx context.Context, password string) error {
 	return nil
 }
 
+// CertificateEnds returns when the server's certificate does, zero without TLS.
+func (c *Conn) CertificateEnds() time.Time {
+	if leaf := c.nc.Certificate(); leaf != nil {
+		return leaf.NotAfter
+	}
+	return time.Time{}
+}
+
 // greet waits for the greeting. -ERR there is a server that wants no session.
 func (c *Conn) greet(ctx context.Context) error {
 	pop, err := pop3.New(pop3.Opt{Dialer: c.lc}).NewConn()

@@ -411,3 +411,12 @@ func TestDial_cancelled(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestConn_CertificateEnds(t *testing.T) {
+	for _, how := range []maildroptest.TLS{maildroptest.None, maildroptest.Implicit, maildroptest.STLS} {
+		ends := dial(t, start(t, func(s *maildroptest.Server) { s.TLS = how })).CertificateEnds()
+		if left := time.Until(ends); (how == maildroptest.None) != ends.IsZero() || !ends.IsZero() && (left < 29*24*time.Hour || left > 30*24*time.Hour) {
+			t.Errorf("%v: %v", how, ends)
+		}
+	}
+}

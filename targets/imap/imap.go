@@ -32,11 +32,13 @@ package imap
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"popferry/targets"
@@ -78,6 +80,7 @@ type Target struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	opened time.Time
+	leaf   atomic.Pointer[x509.Certificate] // of the last login over TLS
 
 	mu        sync.Mutex
 	cond      *sync.Cond    // writers wait for work

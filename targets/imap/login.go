@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ func (t *Target) connect(ctx context.Context) (*conn, error) {
 		nc.Close()
 		return nil, err
 	}
+	t.leaf.Store(nc.Certificate())
 	c := newConn(nc, d.br, d.caps)
 	c.done, c.lost = t.over, t.connLost
 	c.start(t.wg.Go)
@@ -344,3 +346,6 @@ func cutPrefixFold(p []byte, prefix string) ([]byte, bool) {
 	}
 	return p[len(prefix):], true
 }
+
+// Certificate is part of targets.Certified.
+func (t *Target) Certificate() *x509.Certificate { return t.leaf.Load() }

@@ -3,6 +3,7 @@ package smtp
 import (
 	"bufio"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -63,6 +64,7 @@ func (t *Target) connect(ctx context.Context) (*conn, error) {
 		nc.Close()
 		return nil, err
 	}
+	t.leaf.Store(nc.Certificate())
 	return c, nil
 }
 
@@ -292,3 +294,6 @@ func (c *conn) quit() {
 	}
 	c.nc.Close()
 }
+
+// Certificate is part of targets.Certified.
+func (t *Target) Certificate() *x509.Certificate { return t.leaf.Load() }

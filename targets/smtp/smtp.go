@@ -41,12 +41,14 @@ package smtp
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"popferry/targets"
@@ -95,7 +97,8 @@ type Target struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	unsafe sync.Once // the warning about 8-bit text
+	unsafe sync.Once                        // the warning about 8-bit text
+	leaf   atomic.Pointer[x509.Certificate] // of the last login over TLS
 
 	mu      sync.Mutex
 	closed  bool
