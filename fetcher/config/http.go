@@ -32,7 +32,7 @@ func httpKeys() section[HTTP] {
 			func(d *decoder, v value, h *HTTP) { d.basicAuth(v, h) },
 		},
 		{
-			"show_subjects", "no", "yes shows the subjects of held messages.",
+			"show_subjects", "no", "yes shows the subjects of messages that were held since the start.",
 			func(d *decoder, v value, h *HTTP) { h.ShowSubjects = d.yes(v) },
 		},
 	}}

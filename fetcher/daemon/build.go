@@ -16,6 +16,7 @@ const (
 	shownPasses = 50
 	shownErrors = 20
 	shownHeld   = 100
+	maxUIDL     = 200 // of a UIDL are shown
 )
 
 // Build returns the status as far as the configuration and the history tell it:
@@ -65,7 +66,7 @@ func (b *builder) summaries() error {
 }
 
 func (b *builder) job(j *config.Job) (JobStatus, []AccountStatus, error) {
-	js := JobStatus{Name: j.Name, Targets: slices.Clone(j.Targets), Schedule: scheduleOf(j), Passes: []Pass{}}
+	js := JobStatus{Name: j.Name, Targets: slices.Clone(j.Targets), Schedule: scheduleOf(j), Interval: longest(j, b.now), Passes: []Pass{}}
 	for _, t := range j.Rules.Targets() {
 		if !slices.Contains(js.Targets, t) {
 			js.Targets = append(js.Targets, t)
@@ -173,7 +174,7 @@ func (b *builder) troubles(st *Status) error {
 		return err
 	}
 	for _, h := range held {
-		uidl := endpoint.Printable(h.UIDL, 200)
+		uidl := endpoint.Printable(h.UIDL, maxUIDL)
 		st.Held = append(st.Held, HeldMessage{
 			Account: h.Account, UIDL: uidl, Since: h.FirstSeen, Size: max(0, h.Size), Reason: endpoint.Printable(h.Note, 300),
 			Command: "popferry held retry " + h.Account + " " + ShellWord(h.UIDL),

@@ -44,6 +44,7 @@ type Daemon struct {
 	Watch    []func(fetcher.Event)
 	PassDone []func(Pass)
 	Started  func()                            // the schedule stands; nil for nothing
+	Stopped  func()                            // all passes have ended, and Status still tells; nil for nothing
 	Reloaded func(*config.Config)              // another configuration is in force; nil for nothing
 	Now      func() time.Time                  // nil is time.Now
 	Parallel int                               // passes that may begin at a time; 0 is 32
@@ -64,6 +65,7 @@ type Daemon struct {
 	fatal   chan error // why the state takes nothing more
 
 	recorder *Recorder
+	seen     Sightings
 	run      func(context.Context, *generation, *config.Job, *fetcher.Account) (fetcher.Report, error) // tests: instead of a Pass
 	doneMu   sync.Mutex                                                                                // PassDone: one call at a time
 	cache    cache
@@ -127,6 +129,9 @@ func (d *Daemon) Serve(ctx context.Context) error {
 		control.Close()
 	}
 	d.running.Wait()
+	if d.Stopped != nil {
+		d.Stopped()
+	}
 	return err
 }
 
@@ -136,6 +141,7 @@ func (d *Daemon) begin() error {
 	if err != nil {
 		return err
 	}
+	d.seen.Subjects = d.Config.HTTP.ShowSubjects
 	d.recorder = &Recorder{Explain: d.Explain, now: d.now}
 	f := &fetcher.Fetcher{
 		Targets: opened, State: d.State, Log: d.Log, Now: d.Now, Rates: d.Config.Rates(),
@@ -170,6 +176,7 @@ func (d *Daemon) end() {
 
 func (d *Daemon) event(e fetcher.Event) {
 	d.recorder.Event(e)
+	d.seen.Observe(e)
 	if e.Kind == fetcher.Listed {
 		d.listed(e)
 	}

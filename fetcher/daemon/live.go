@@ -61,6 +61,7 @@ func (d *Daemon) Status() Status {
 	if d.Attention != nil {
 		st.Attention = append(st.Attention, d.Attention(g.config)...)
 	}
+	d.seen.Add(&st, g.config, g.targets)
 	d.overlay(&st)
 	st.judge()
 	return st

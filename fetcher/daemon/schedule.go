@@ -56,6 +56,16 @@ func interval(j *config.Job, about time.Time) time.Duration {
 	return j.Next(first).Sub(first)
 }
 
+// longest is how far apart two runs of a job are at most, of those that come next;
+// 0 if it runs by hand only. A cron job may leave out the weekend.
+func longest(j *config.Job, about time.Time) (most time.Duration) {
+	for range 8 {
+		most = max(most, interval(j, about))
+		about = j.Next(about)
+	}
+	return most
+}
+
 // pause is how long nothing is done after so many failures in a row of a job with
 // such an interval: the first is taken for an accident.
 func pause(interval time.Duration, failures int) time.Duration {
