@@ -93,6 +93,7 @@ func TestScripts(t *testing.T) {
 			"mailbox":  cmdMailbox,
 			"hold":     cmdHold,
 			"json":     cmdJSON,
+			"get":      cmdGet,
 		},
 	})
 }
@@ -137,6 +138,11 @@ func setup(env *testscript.Env) error {
 	env.Setenv("XDG_STATE_HOME", "")
 	env.Setenv("XDG_CONFIG_HOME", "")
 	env.Setenv("TZ", "UTC")
+	page, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	env.Setenv("PAGE", page)
 	env.Setenv("TERM", "dumb")
 	if _, err := os.Stat(filepath.Join(env.WorkDir, "popferry.yaml")); errors.Is(err, os.ErrNotExist) {
 		return os.WriteFile(filepath.Join(env.WorkDir, "popferry.yaml"), []byte(scriptConfig), 0o600)

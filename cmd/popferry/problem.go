@@ -96,6 +96,7 @@ func explain(err error, at where) *problem {
 		usage *usageError
 		ce    *config.Error
 		se    *state.Error
+		le    *daemon.ListenError
 		ee    *endpoint.Error
 		me    *maildrop.Error
 		te    *targets.Error
@@ -109,6 +110,12 @@ func explain(err error, at where) *problem {
 		return &problem{exit: exitConfig, code: ce.Code, head: ce.Error(), lines: hint(ce.Hint)}
 	case errors.As(err, &se):
 		return explainState(se)
+	case errors.As(err, &le):
+		p := &problem{exit: exitConfig, code: "http-listen", head: plain(le), lines: hint(le.Hint)}
+		if le.Later {
+			p.exit = exitLater
+		}
+		return p
 	case errors.As(err, &ee):
 		return explainEndpoint(ee)
 	case errors.As(err, &me):

@@ -30,7 +30,7 @@ const parallelPasses = 32
 type runOptions struct {
 	dryRun, json, newState, progress bool
 	limit                            int
-	firstRun                         string
+	firstRun, metricsFile            string
 }
 
 const runLong = `One pass over the accounts of the jobs that are named, or of all jobs: what is
@@ -54,6 +54,9 @@ func (a *app) runCommand() *cobra.Command {
 			if o.dryRun && o.newState {
 				return usagef("--new-state has no meaning with --dry-run, which changes nothing")
 			}
+			if o.dryRun && o.metricsFile != "" {
+				return usagef("--metrics-file has no meaning with --dry-run, which changes nothing")
+			}
 			if !cmd.Flags().Changed("progress") {
 				o.progress = a.stderr.tty && !a.stderr.dumb && !o.json && !o.dryRun
 			}
@@ -75,6 +78,7 @@ func (a *app) runCommand() *cobra.Command {
 	f.BoolVar(&o.newState, "new-state", false, "start anew where the state is missing or damaged; messages already in a target are recognised by Message-ID")
 	f.StringVar(&o.firstRun, "first-run", "", "`WHICH` messages count where nothing is known of an account yet: all, new or since:DATE")
 	f.BoolVar(&o.progress, "progress", false, "show progress: a bar on a terminal (there it is the default), else a log line every 5 seconds")
+	f.StringVar(&o.metricsFile, "metrics-file", "", "write metrics to `FILE` for node_exporter; its name ends in .prom")
 	return cmd
 }
 
@@ -116,6 +120,9 @@ func (a *app) runJobs(ctx context.Context, c *config.Config, names []string, o r
 	f.Event = r.event
 	if !o.dryRun {
 		f.Record = r.history.Record
+	}
+	if o.metricsFile != "" {
+		defer a.measure(ctx, c, f, o.metricsFile)()
 	}
 	r.passes(ctx, f, jobs, o)
 	r.view.close()

@@ -24,7 +24,8 @@ SIGHUP reads the configuration again; one with errors is refused, and the old on
 stays. SIGUSR1 runs every job now. popferry status shows how it goes.`
 
 func (a *app) serveCommand() *cobra.Command {
-	return &cobra.Command{
+	var o serveOptions
+	cmd := &cobra.Command{
 		Use: "serve", Short: "run on schedule", Long: serveLong, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.load()
@@ -32,15 +33,26 @@ func (a *app) serveCommand() *cobra.Command {
 				return err
 			}
 			a.warn(c)
-			return a.serve(cmd.Context(), c)
+			return a.serve(cmd.Context(), c, o)
 		},
 	}
+	f := cmd.Flags()
+	f.StringVar(&o.http, "http", "", "status page on `ADDRESS:PORT`, instead of http: listen")
+	f.StringVar(&o.metricsFile, "metrics-file", "", "write metrics to `FILE` for node_exporter; its name ends in .prom")
+	return cmd
 }
 
 // serve runs jobs until ctx ends.
-func (a *app) serve(ctx context.Context, c *config.Config) (err error) {
+func (a *app) serve(ctx context.Context, c *config.Config, o serveOptions) (err error) {
 	if !scheduled(c) {
 		a.log.Warn("no job has every: or cron:, so nothing runs but on SIGUSR1")
+	}
+	ln, password, err := a.listen(ctx, c, o)
+	if err != nil {
+		return err
+	}
+	if ln != nil {
+		defer ln.Close()
 	}
 	store, err := state.Open(ctx, a.statePath(c), state.Options{Log: a.log})
 	if err != nil {
@@ -48,6 +60,7 @@ func (a *app) serve(ctx context.Context, c *config.Config) (err error) {
 	}
 	defer func() { err = a.closeState(store, err) }()
 	d := a.daemon(c, store)
+	a.attach(ctx, d, ln, password, o)
 	defer a.obey(ctx, d)()
 	defer context.AfterFunc(ctx, func() { a.log.Info("stopping: finishing what is in hand; once more stops at once") })()
 	if err := d.Serve(ctx); err != nil {
