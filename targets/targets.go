@@ -163,6 +163,7 @@ type Found struct {
 // Finding is one line of a live check: what was seen, and what to do about it.
 type Finding struct {
 	Level string // "ok", "warn" or "fail"
+	Code  string // of what changes with time, so that one should look again: "quota"; else ""
 	Text  string
 	Hint  string
 	Err   error // of "fail", what Text was made from; nil if there was none

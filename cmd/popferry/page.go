@@ -46,9 +46,9 @@ func (a *app) listen(ctx context.Context, c *config.Config, o serveOptions) (ln 
 	return ln, password, err
 }
 
-// attach gives the daemon its status page and its metrics. They end when it has
+// show gives the daemon its status page and its metrics. They end when it has
 // ended, so that the page can be read while messages in hand are finished.
-func (a *app) attach(ctx context.Context, d *daemon.Daemon, ln net.Listener, password string, o serveOptions) {
+func (a *app) show(ctx context.Context, d *daemon.Daemon, ln net.Listener, password string, o serveOptions) {
 	if ln == nil && o.metricsFile == "" {
 		return
 	}

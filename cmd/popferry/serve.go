@@ -60,7 +60,8 @@ func (a *app) serve(ctx context.Context, c *config.Config, o serveOptions) (err 
 	}
 	defer func() { err = a.closeState(store, err) }()
 	d := a.daemon(c, store)
-	a.attach(ctx, d, ln, password, o)
+	a.show(ctx, d, ln, password, o)
+	defer a.inspect(ctx, d)()
 	defer a.obey(ctx, d)()
 	defer context.AfterFunc(ctx, func() { a.log.Info("stopping: finishing what is in hand; once more stops at once") })()
 	if err := d.Serve(ctx); err != nil {

@@ -113,7 +113,7 @@ func (t *Target) quotaFinding(c *conn) (targets.Finding, bool) {
 		if !ok || s.Limit <= 0 {
 			continue
 		}
-		f := targets.Finding{Level: "ok", Text: fmt.Sprintf("uses %s of %s",
+		f := targets.Finding{Level: "ok", Code: "quota", Text: fmt.Sprintf("uses %s of %s",
 			octets(s.Usage<<10), octets(s.Limit<<10))}
 		if s.Usage >= s.Limit/10*9 {
 			f.Level, f.Hint = "warn", "When the mailbox is full, messages stay in the maildrop until there is room."
