@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 )
 
 // mentioned is a file that the configuration names.
@@ -23,8 +24,8 @@ func (c *Config) Check() []*Error {
 		warns = append(warns, e)
 	}
 	if info, err := os.Stat(c.File); err == nil && info.Mode().IsRegular() && info.Mode()&0o077 != 0 && len(c.inline) > 0 {
-		add(c.inline[0], "config-readable", "others on this machine can read the password in this file",
-			fmt.Sprintf("chmod 600 %s   or move the password to a password_file", c.File))
+		add(c.inline[0], "config-readable", fmt.Sprintf("others on this machine can read the %s in this file", c.inline[0].key),
+			fmt.Sprintf("chmod 600 %s   or move the %[2]s to a %[2]s_file", c.File, c.inline[0].key))
 	}
 	for _, m := range c.files {
 		info, err := os.Stat(m.path)
@@ -33,7 +34,7 @@ func (c *Config) Check() []*Error {
 			add(m.value, "config-file", fmt.Sprintf("%s in %s: the file cannot be found: %s", m.key, m.where, reason(err)), "It is looked for at "+printable(m.path))
 		case !info.Mode().IsRegular() && info.IsDir():
 			add(m.value, "config-file", fmt.Sprintf("%s in %s is a directory", m.key, m.where), "")
-		case m.key == "password_file" && info.Mode().IsRegular() && info.Mode()&0o007 != 0:
+		case strings.HasSuffix(m.key, "_file") && m.key != "ca_file" && info.Mode().IsRegular() && info.Mode()&0o007 != 0:
 			add(m.value, "config-readable", fmt.Sprintf("everybody on this machine can read the %s of %s", m.key, m.where), "chmod 600 "+printable(m.path))
 		}
 	}

@@ -70,6 +70,7 @@ type Config struct {
 	Targets  map[string]*Target
 	Rules    *rules.Set // all rules; each job has its own choice of them
 	Jobs     []*Job     // in the order of the file
+	Notify   []*Notify  // likewise
 
 	// Warnings are about what is allowed and probably not meant, by place.
 	Warnings []*Error
@@ -166,6 +167,7 @@ type topDraft struct {
 	*Config
 	accounts, targets map[string]*yaml.Node // the names
 	jobs              []*jobDraft
+	notify            []*notifyDraft
 }
 
 func topKeys() section[topDraft] {
@@ -204,10 +206,13 @@ func topKeys() section[topDraft] {
 					t.jobs = append(t.jobs, d.job(e, i+1))
 				}
 			}},
+			{
+				"notify", "none", "Who is told when passes fail, work again, or need somebody.",
+				func(d *decoder, v value, t *topDraft) { t.notify = d.notifications(v) },
+			},
 			{"log", "", "What is logged and how.", func(d *decoder, v value, t *topDraft) { logKeys().read(d, v.Node, "log", &t.Log) }},
 			{"http", "off", "The status page, health and metrics of popferry serve.", func(d *decoder, v value, t *topDraft) { d.http(v, &t.HTTP) }},
 		},
-		later: []string{"notify"},
 	}
 }
 

@@ -55,7 +55,7 @@ func basicAuthKeys() section[HTTP] {
 		},
 		{
 			"password_command", "", "A command whose first line of output is the password: a list is run as it is, a string by sh -c.",
-			func(d *decoder, v value, h *HTTP) { h.Password = d.command(v) },
+			func(d *decoder, v value, h *HTTP) { h.Password = endpoint.SecretCommand(d.argv(v)...) },
 		},
 	}}
 }
@@ -84,7 +84,7 @@ func (d *decoder) basicAuth(v value, h *HTTP) {
 	if !f.has("user") {
 		d.fail(v.Node, "config-missing-key", "%s has no user", where).Hint = "Add:  user: NAME"
 	}
-	d.onePassword(v.Node, where, f)
+	d.oneSecret(v.Node, where, "password", passwordHint, f)
 }
 
 // listen reads an address to listen on.

@@ -62,6 +62,7 @@ func (d *decoder) join(t *topDraft) {
 		names[j.Name] = j
 		t.Jobs = append(t.Jobs, &j.Job)
 	}
+	d.notifyJobs(t)
 	for _, name := range slices.Sorted(maps.Keys(t.accounts)) {
 		if usedBy[name] == nil {
 			d.warn(t.accounts[name], "config-unused", "account %q belongs to no job, so it is never read", name)

@@ -20,7 +20,7 @@ func Keys() []Key {
 		accountKeys().describe("account"), keepKeys().describe("keep"), limitKeys().describe("limits"),
 		targetKeys(),
 		ruleKeys().describe("rule"), condKeys().describe("if"), thenKeys().describe("then"),
-		jobKeys().describe("job"),
+		jobKeys().describe("job"), notifyKeys().describe("notify"),
 	} {
 		all = append(all, keys...)
 	}

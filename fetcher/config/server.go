@@ -74,7 +74,7 @@ func serverKeys[T any](p protocol, of func(*T) *endpoint.Server) (first, rest []
 		},
 		{
 			"password_command", "", "A command whose first line of output is the password: a list is run as it is, a string by sh -c.",
-			func(d *decoder, v value, t *T) { of(t).Password = d.command(v) },
+			func(d *decoder, v value, t *T) { of(t).Password = endpoint.SecretCommand(d.argv(v)...) },
 		},
 	}
 	rest = []key[T]{
@@ -120,7 +120,7 @@ func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields,
 		if !f.has("user") {
 			d.fail(n, "config-missing-key", "%s has no user", where).Hint = "Add:  user: jane@isp.example"
 		}
-		d.onePassword(n, where, f)
+		d.oneSecret(n, where, "password", passwordHint, f)
 	}
 	if !f.has("port") {
 		s.Port = p.port(s.TLS)
@@ -155,10 +155,13 @@ func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields,
 	}
 }
 
-// onePassword demands exactly one of the three ways to give a password.
-func (d *decoder) onePassword(n *yaml.Node, where string, f fields) {
+// passwordHint says how a password can be given.
+const passwordHint = "Add one of:  password: ${NAME}   password_file: FILE   password_command: [COMMAND, ARGUMENT]"
+
+// oneSecret demands exactly one of the three ways to give a secret.
+func (d *decoder) oneSecret(n *yaml.Node, where, key, hint string, f fields) {
 	var first string
-	for _, k := range []string{"password", "password_file", "password_command"} {
+	for _, k := range []string{key, key + "_file", key + "_command"} {
 		switch v, ok := f[k]; {
 		case !ok:
 		case first == "":
@@ -168,8 +171,7 @@ func (d *decoder) onePassword(n *yaml.Node, where string, f fields) {
 		}
 	}
 	if first == "" {
-		d.fail(n, "config-missing-key", "%s has no password", where).
-			Hint = "Add one of:  password: ${NAME}   password_file: FILE   password_command: [COMMAND, ARGUMENT]"
+		d.fail(n, "config-missing-key", "%s has no %s", where, key).Hint = hint
 	}
 }
 
@@ -189,19 +191,21 @@ func (d *decoder) password(v value) endpoint.Secret {
 	return endpoint.SecretValue(s)
 }
 
-// command reads a command: a list is argv, a string goes through sh -c.
-func (d *decoder) command(v value) endpoint.Secret {
+// argv reads a command: a list is argv, a string goes through sh -c.
+func (d *decoder) argv(v value) []string {
 	if v.Kind == yaml.ScalarNode {
 		s, ok := d.scalar(v)
 		if ok && strings.TrimSpace(s) == "" {
 			d.fail(v.Node, "config-no-value", "%s in %s is empty", v.key, v.where)
 		}
-		return endpoint.SecretCommand("sh", "-c", s)
+		return []string{"sh", "-c", s}
 	}
 	if v.Kind != yaml.SequenceNode || len(v.Content) == 0 {
-		d.fail(v.Node, "config-wrong-type", "%s in %s must be a command: a string or a list of words", v.key, v.where).
-			Hint = "For example:  password_command: [pass, show, isp]"
-		return endpoint.Secret{}
+		e := d.fail(v.Node, "config-wrong-type", "%s in %s must be a command: a string or a list of words", v.key, v.where)
+		if strings.HasSuffix(v.key, "_command") {
+			e.Hint = "For example:  " + v.key + ": [pass, show, isp]"
+		}
+		return []string{"false"}
 	}
 	var argv []string
 	for _, e := range d.list(v) {
@@ -211,7 +215,7 @@ func (d *decoder) command(v value) endpoint.Secret {
 		}
 		argv = append(argv, s)
 	}
-	return endpoint.SecretCommand(argv...)
+	return argv
 }
 
 // tls reads how a connection is encrypted.

@@ -56,6 +56,9 @@ var (
 	// secretText finds a secret inside other text: "password:x", as it comes out
 	// when the blank is forgotten, and user:password@ in a URL.
 	secretText = regexp.MustCompile(`(?i)['"]?\w*(pass|pwd|pword|secret|token|basic_auth)\w*['"]?\s*[:=]\s*|://\S*@`)
+	// anyAddress finds an address of which more than the host is given, which may
+	// be all that somebody needs to send notifications, in text that is not parsed.
+	anyAddress = regexp.MustCompile(`(?i)https?://[^\s/]+/`)
 	// onlyVariable is what is no secret itself.
 	onlyVariable = regexp.MustCompile(`^\$\{[A-Za-z_][A-Za-z0-9_]*\}$`)
 )
@@ -67,7 +70,7 @@ func isSecretKey(key string) bool {
 		return false
 	}
 	key = strings.ToLower(key)
-	return key == "pw" || hasSecretWord(key) || distance(key, "password") <= 3
+	return key == "pw" || distance(key, "url") <= 1 || hasSecretWord(key) || distance(key, "password") <= 3
 }
 
 func hasSecretWord(lower string) bool {
@@ -83,16 +86,29 @@ func findSecret(text string) []int {
 	return secretText.FindStringIndex(text)
 }
 
+// findLoosely is findSecret for text of which nobody knows what is below which
+// key: addresses count as secrets from the path on.
+func findLoosely(text string) []int {
+	at := findSecret(text)
+	if strings.Contains(text, "://") {
+		if u := anyAddress.FindStringIndex(text); u != nil && (at == nil || u[0] < at[0]) {
+			return u
+		}
+	}
+	return at
+}
+
 // hideSecrets masks every scalar below a key that looks like a secret's, and
 // every scalar that looks as if it held one.
 func (s *source) hideSecrets(doc *yaml.Node) {
 	var starts []*yaml.Node
+	addresses := false // below notify they are secrets, whatever the key
 	var walk func(n *yaml.Node, secret bool)
 	walk = func(n *yaml.Node, secret bool) {
 		starts = append(starts, n)
 		switch n.Kind {
 		case yaml.ScalarNode:
-			if (secret || findSecret(n.Value) != nil) && !onlyVariable.MatchString(n.Value) {
+			if (secret || findSecret(n.Value) != nil || addresses && strings.Contains(n.Value, "://")) && !onlyVariable.MatchString(n.Value) {
 				s.hidden[n] = true
 			}
 		case yaml.AliasNode:
@@ -101,8 +117,11 @@ func (s *source) hideSecrets(doc *yaml.Node) {
 			}
 		case yaml.MappingNode:
 			for i := 0; i+1 < len(n.Content); i += 2 {
+				outer := addresses
 				walk(n.Content[i], false)
+				addresses = addresses || strings.HasPrefix(n.Content[i].Value, "notif")
 				walk(n.Content[i+1], secret || isSecretKey(n.Content[i].Value))
+				addresses = outer
 			}
 		default:
 			for _, c := range n.Content {
@@ -171,7 +190,7 @@ func (s *source) maskComments() {
 		if hash < 0 {
 			continue
 		}
-		if at := findSecret(text[hash:]); at != nil {
+		if at := findLoosely(text[hash:]); at != nil {
 			s.masks[i+1] = append(s.masks[i+1], span{utf8.RuneCountInString(text[:hash+at[1]]), lineEnd})
 		}
 	}
@@ -187,7 +206,7 @@ func (s *source) maskUnparsed() {
 			continue
 		}
 		deeper = -1
-		if at := findSecret(text); at != nil && !onlyVariable.MatchString(strings.TrimSpace(text[at[1]:])) {
+		if at := findLoosely(text); at != nil && !onlyVariable.MatchString(strings.TrimSpace(text[at[1]:])) {
 			deeper = utf8.RuneCountInString(text[:at[0]])
 			from := utf8.RuneCountInString(text[:at[1]])
 			if strings.HasPrefix(text[at[0]:], "://") {

@@ -2,8 +2,8 @@ package endpoint
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +19,7 @@ type Secret struct {
 	value   string
 	file    string
 	command []string
+	key     string // what the configuration calls it; "" is password
 }
 
 // SecretValue is a secret written in the configuration.
@@ -31,6 +32,15 @@ func SecretFile(path string) Secret { return Secret{file: path} }
 // SecretCommand is a secret that is the first line a command prints, run at
 // every login: argv without a shell.
 func SecretCommand(argv ...string) Secret { return Secret{command: argv} }
+
+// Named returns the secret that the configuration calls key, KEY_file or
+// KEY_command, for errors.
+func (s Secret) Named(key string) Secret {
+	s.key = key
+	return s
+}
+
+func (s Secret) name() string { return cmp.Or(s.key, "password") }
 
 const (
 	secretTime   = 10 * time.Second
@@ -63,10 +73,10 @@ func (s Secret) Reveal(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if v == "" {
-		return "", errors.New("the password is empty")
+		return "", fmt.Errorf("the %s is empty", s.name())
 	}
 	if strings.ContainsAny(v, "\r\n\x00") {
-		return "", errors.New("the password holds a line break or a NUL, which no mail protocol can send")
+		return "", fmt.Errorf("the %s holds a line break or a NUL, which no protocol can send", s.name())
 	}
 	return v, nil
 }
@@ -74,12 +84,12 @@ func (s Secret) Reveal(ctx context.Context) (string, error) {
 func (s Secret) read() (string, error) {
 	f, err := os.Open(s.file)
 	if err != nil {
-		return "", fmt.Errorf("password_file: %w", err)
+		return "", fmt.Errorf("%s_file: %w", s.name(), err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, secretOctets))
 	if err != nil {
-		return "", fmt.Errorf("password_file: %w", err)
+		return "", fmt.Errorf("%s_file: %w", s.name(), err)
 	}
 	return firstLine(b), nil
 }
@@ -93,10 +103,10 @@ func (s Secret) run(ctx context.Context) (string, error) {
 	cmd.WaitDelay = time.Second // a grandchild may hold the pipe open
 	err := cmd.Run()
 	if ctx.Err() == context.DeadlineExceeded {
-		return "", fmt.Errorf("password_command %q did not end within %s", s.command[0], secretTime)
+		return "", fmt.Errorf("%s_command %q did not end within %s", s.name(), s.command[0], secretTime)
 	}
 	if err != nil {
-		return "", fmt.Errorf("password_command %q: %w; it said: %q", s.command[0], err, strings.TrimSpace(stderr.b.String()))
+		return "", fmt.Errorf("%s_command %q: %w; it said: %q", s.name(), s.command[0], err, strings.TrimSpace(stderr.b.String()))
 	}
 	return firstLine(out.b.Bytes()), nil
 }
