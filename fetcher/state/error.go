@@ -19,19 +19,20 @@ var (
 
 // The codes of Error.
 const (
-	CodeMissing     = "state-missing"      // the database is gone, its lock file says it was there
-	CodeLocked      = "state-locked"       // another process has it; also errors.Is(err, ErrLocked)
-	CodeNoLocks     = "state-no-locks"     // the file system cannot lock
-	CodeDamaged     = "state-damaged"      // not a database, or not a sound one
-	CodeForeign     = "state-foreign"      // a database of another program
-	CodeNewer       = "state-newer"        // written by a newer version
-	CodeOlder       = "state-older"        // View only: a writer has to migrate it first
-	CodeExists      = "state-exists"       // Options.New, but the state is sound
-	CodeUnsafe      = "state-unsafe"       // a link, a device, or somebody else's file
-	CodeUnwritable  = "state-unwritable"   // files or directory cannot be written
-	CodeUnreadable  = "state-unreadable"   // files cannot be read
-	CodeFull        = "state-full"         // less than 16 MiB are free
-	CodeWriteFailed = "state-write-failed" // a write or commit failed; also errors.Is(err, ErrDead)
+	CodeMissing       = "state-missing"        // the database is gone, its lock file says it was there
+	CodeLocked        = "state-locked"         // another process has it; also errors.Is(err, ErrLocked)
+	CodeNoLocks       = "state-no-locks"       // the file system cannot lock
+	CodeDamaged       = "state-damaged"        // not a database, or not a sound one
+	CodeForeign       = "state-foreign"        // a database of another program
+	CodeNewer         = "state-newer"          // written by a newer version
+	CodeOlder         = "state-older"          // View only: a writer has to migrate it first
+	CodeExists        = "state-exists"         // Options.New, but the state is sound
+	CodeUnsafe        = "state-unsafe"         // a link, a device, or somebody else's file
+	CodeUnwritable    = "state-unwritable"     // files or directory cannot be written
+	CodeUnreadable    = "state-unreadable"     // files cannot be read
+	CodeFull          = "state-full"           // less than 16 MiB are free
+	CodeWriteFailed   = "state-write-failed"   // a write or commit failed; also errors.Is(err, ErrDead)
+	CodeNotPersistent = "state-not-persistent" // Ground: it would be gone with the container
 )
 
 // Error says why the state cannot be used. It is meant to be shown.
