@@ -144,7 +144,7 @@ func (n *Notifier) ping(ctx, sending context.Context, p *place) {
 		n.mu.Unlock()
 		switch {
 		case r != nil:
-			n.report(p, n.post(sending, p, *r))
+			n.report(p, n.post(sending, p, *r, httpTries))
 			if sending.Err() != nil {
 				return
 			}

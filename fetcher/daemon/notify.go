@@ -260,7 +260,7 @@ func (n *Notifier) difference(ctx context.Context, p *place) *attempt {
 	a := &attempt{}
 	for _, c := range changes {
 		if c.wanted(p) {
-			if err := n.send(ctx, p, c.notice(time.Now(), zone)); err != nil {
+			if err := n.send(ctx, p, c.notice(time.Now(), zone), httpTries); err != nil {
 				a.err = cmp.Or(a.err, err)
 				continue
 			}
@@ -299,7 +299,7 @@ func (n *Notifier) Test(ctx context.Context, each func(name string, err error)) 
 		if ctx.Err() != nil {
 			return
 		}
-		each(p.name, n.send(ctx, p, notice))
+		each(p.name, n.send(ctx, p, notice, 1))
 	}
 }
 

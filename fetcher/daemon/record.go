@@ -21,6 +21,7 @@ import (
 type Recorder struct {
 	Config  *config.Config // of passes that run with no other
 	Explain func(*config.Config, fetcher.Event) Problem
+	Done    func(Pass) // called with every pass that was recorded; nil for nobody
 
 	now   func() time.Time
 	mu    sync.Mutex
@@ -102,6 +103,14 @@ func (u *underway) add(p Problem) {
 
 // Record returns the line of a pass that has ended.
 func (r *Recorder) Record(rep fetcher.Report, err error) state.Change {
+	p := r.record(rep, err)
+	if r.Done != nil {
+		r.Done(p)
+	}
+	return state.Passed{Pass: p.line()}
+}
+
+func (r *Recorder) record(rep fetcher.Report, err error) Pass {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	u := r.of(rep.Account)
@@ -131,7 +140,7 @@ func (r *Recorder) Record(rep fetcher.Report, err error) state.Change {
 	if r.now == nil { // of a run: nobody asks for it again
 		defer delete(r.under, rep.Account)
 	}
-	return state.Passed{Pass: u.pass.line()}
+	return u.pass
 }
 
 // incomplete is the problem of a pass in which nothing went wrong but with some

@@ -35,8 +35,8 @@ type request struct {
 	body   []byte
 }
 
-// send tells p, with a few tries. The error holds nothing of p's address.
-func (n *Notifier) send(ctx context.Context, p *place, m *Notice) error {
+// send tells p, with so many tries at most. The error holds nothing of p's address.
+func (n *Notifier) send(ctx context.Context, p *place, m *Notice, tries int) error {
 	switch p.Type {
 	case "command":
 		return n.command(ctx, p, m)
@@ -45,11 +45,11 @@ func (n *Notifier) send(ctx context.Context, p *place, m *Notice) error {
 		if err != nil {
 			return err
 		}
-		return n.post(ctx, p, request{header: map[string]string{"Content-Type": "application/json"}, body: body})
+		return n.post(ctx, p, request{header: map[string]string{"Content-Type": "application/json"}, body: body}, tries)
 	case "healthchecks": // a test; /log changes nothing there
-		return n.post(ctx, p, ping("/log", rid("", "", m.Time.String()), m.Text))
+		return n.post(ctx, p, ping("/log", rid("", "", m.Time.String()), m.Text), tries)
 	default:
-		return n.post(ctx, p, ntfy(m))
+		return n.post(ctx, p, ntfy(m), tries)
 	}
 }
 
@@ -70,7 +70,7 @@ func ntfy(m *Notice) request {
 }
 
 // post sends r to p's address. What may go better in a moment is tried again.
-func (n *Notifier) post(ctx context.Context, p *place, r request) error {
+func (n *Notifier) post(ctx context.Context, p *place, r request, tries int) error {
 	ctx, cancel := context.WithTimeout(ctx, httpBudget)
 	defer cancel()
 	address, err := p.URL.Reveal(ctx)
@@ -88,7 +88,7 @@ func (n *Notifier) post(ctx context.Context, p *place, r request) error {
 			return nil
 		}
 		err = hide(err, to)
-		if !again || try == httpTries {
+		if !again || try == tries {
 			return err
 		}
 		if !waitUntil(ctx, time.Now().Add(max(pause, after))) {

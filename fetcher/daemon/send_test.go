@@ -55,9 +55,9 @@ func TestSend_requests(t *testing.T) {
 	n := &Notifier{}
 	withUser := strings.Replace(srv.URL, "http://", "http://jane:pw@", 1)
 	for _, err := range []error{
-		n.send(t.Context(), notifyTo("ntfy", withUser+"/topic?x=1"), sample),
-		n.send(t.Context(), notifyTo("webhook", srv.URL+"/a/b/"), sample),
-		n.post(t.Context(), notifyTo("healthchecks", srv.URL+"/ping/check?create=1"), ping("/77", rid("j", "a", "p"), "text")),
+		n.send(t.Context(), notifyTo("ntfy", withUser+"/topic?x=1"), sample, httpTries),
+		n.send(t.Context(), notifyTo("webhook", srv.URL+"/a/b/"), sample, httpTries),
+		n.post(t.Context(), notifyTo("healthchecks", srv.URL+"/ping/check?create=1"), ping("/77", rid("j", "a", "p"), "text"), 1),
 	} {
 		if err != nil {
 			t.Error(err)
@@ -115,7 +115,7 @@ func TestSend_hidden(t *testing.T) {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second) // less than the first pause
 			defer cancel()
-			err := (&Notifier{}).send(ctx, notifyTo("ntfy", tt.url), sample)
+			err := (&Notifier{}).send(ctx, notifyTo("ntfy", tt.url), sample, httpTries)
 			if err == nil || strings.Contains(err.Error(), "c4nary") || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -123,7 +123,7 @@ func TestSend_hidden(t *testing.T) {
 	}
 	wg.Wait()
 	missing := &place{Notify: &config.Notify{Type: "ntfy", URL: endpoint.SecretFile("/nonexistent").Named("url")}}
-	if err := (&Notifier{}).send(t.Context(), missing, sample); err == nil || !strings.HasPrefix(err.Error(), "url_file: open /nonexistent") {
+	if err := (&Notifier{}).send(t.Context(), missing, sample, httpTries); err == nil || !strings.HasPrefix(err.Error(), "url_file: open /nonexistent") {
 		t.Error(err)
 	}
 }
@@ -143,7 +143,7 @@ func TestSend_sameHost(t *testing.T) {
 		got = r.URL.Path + " " + string(b)
 	}))
 	defer srv.Close()
-	if err := (&Notifier{}).send(t.Context(), notifyTo("ntfy", srv.URL+"/old"), sample); err != nil || got != "/new two\nlines\n" {
+	if err := (&Notifier{}).send(t.Context(), notifyTo("ntfy", srv.URL+"/old"), sample, httpTries); err != nil || got != "/new two\nlines\n" {
 		t.Errorf("%q, %v", got, err)
 	}
 }
@@ -177,7 +177,7 @@ func TestSend_tries(t *testing.T) {
 					return resp, nil
 				}}
 				start := time.Now()
-				err := (&Notifier{HTTP: o}).send(t.Context(), notifyTo("webhook", secretURL), sample)
+				err := (&Notifier{HTTP: o}).send(t.Context(), notifyTo("webhook", secretURL), sample, httpTries)
 				if took := time.Since(start); tries != tt.tries || took != tt.took || (err == nil) != tt.ok {
 					t.Errorf("%d tries in %s: %v", tries, took, err)
 				}
@@ -197,7 +197,7 @@ func TestCommand(t *testing.T) {
 		return v, ok
 	}}
 	script := `cat >"$0/stdin"; env | sort >"$0/env"`
-	if err := n.send(t.Context(), commandPlace("sh", "-c", script, dir), sample); err != nil {
+	if err := n.send(t.Context(), commandPlace("sh", "-c", script, dir), sample, httpTries); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(filepath.Join(dir, "stdin")); string(b) != sample.Text || err != nil {
@@ -223,14 +223,14 @@ func TestCommand(t *testing.T) {
 		"echo hello; echo 'no such topic' >&2; exit 3": `command "sh": exit status 3; it said: hello\nno such topic`,
 		"head -c 100000 /dev/zero; exit 1":             `command "sh": exit status 1; it said: \x00`,
 	} {
-		if err := n.send(t.Context(), commandPlace("sh", "-c", argv), sample); err == nil || !strings.HasPrefix(err.Error(), want) || len(err.Error()) > 4000 {
+		if err := n.send(t.Context(), commandPlace("sh", "-c", argv), sample, httpTries); err == nil || !strings.HasPrefix(err.Error(), want) || len(err.Error()) > 4000 {
 			t.Errorf("%s: %v", argv, err)
 		}
 	}
-	if err := n.send(t.Context(), commandPlace("/nonexistent"), sample); err == nil || !strings.Contains(err.Error(), "no such file") {
+	if err := n.send(t.Context(), commandPlace("/nonexistent"), sample, httpTries); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Error(err)
 	}
-	if err := n.send(t.Context(), commandPlace("true"), &Notice{Text: strings.Repeat("x", 1<<20)}); err != nil {
+	if err := n.send(t.Context(), commandPlace("true"), &Notice{Text: strings.Repeat("x", 1<<20)}, 1); err != nil {
 		t.Errorf("a command that does not read its input: %v", err)
 	}
 }
@@ -243,7 +243,7 @@ func TestCommand_killed(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- (&Notifier{Env: os.LookupEnv}).send(ctx, commandPlace("sh", "-c", script, fifo), sample)
+		done <- (&Notifier{Env: os.LookupEnv}).send(ctx, commandPlace("sh", "-c", script, fifo), sample, httpTries)
 	}()
 	var f *os.File
 	for f == nil {

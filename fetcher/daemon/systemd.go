@@ -20,7 +20,7 @@ type Systemd struct {
 }
 
 // FromEnvironment returns who is to be notified by the variables of the process
-// pid; nil for nobody. Processes that are started later must not inherit them.
+// pid; nil for nobody.
 func FromEnvironment(env func(string) (string, bool), pid int, log *slog.Logger) *Systemd {
 	path, _ := env("NOTIFY_SOCKET")
 	if !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "@") { // @ is an abstract socket; net knows it
