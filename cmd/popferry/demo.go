@@ -101,7 +101,7 @@ func (d *demo) popferry(ctx context.Context, args ...string) int {
 		global = append(global, "--log-format", d.flags.logFormat)
 	}
 	sub := newApp(d.stdin, d.stdout.w, d.stderr.w, d.env)
-	sub.human, sub.watch = true, d.watch
+	sub.human, sub.watch, sub.temporary = true, d.watch, true
 	return sub.run(ctx, append(global, args...))
 }
 

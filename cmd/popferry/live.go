@@ -32,7 +32,7 @@ func (c *check) live(ctx context.Context, names []string) {
 	}
 	if len(names) == 0 && ctx.Err() == nil {
 		path := c.statePath(c.config)
-		c.found(subject{"state", "state", path}, c.state(ctx, path))
+		c.found(subject{"state", "state", path}, append(c.ground(path), c.state(ctx, path))...)
 	}
 }
 
@@ -106,13 +106,29 @@ func (c *check) target(ctx context.Context, t *config.Target) []targets.Finding 
 	return fs
 }
 
+// ground says what is wrong with the place where the state lies.
+func (c *check) ground(path string) []targets.Finding {
+	g := c.machine.Ground(path)
+	if err := g.Err(); err != nil {
+		return []targets.Finding{c.fail(err, where{})}
+	}
+	if w := g.Warning(); w != "" {
+		return []targets.Finding{{Level: "warn", Text: w}}
+	}
+	return nil
+}
+
 func (c *check) state(ctx context.Context, path string) targets.Finding {
 	s, err := view(ctx, path)
 	if err != nil {
 		return c.fail(err, where{})
 	}
 	if s == nil {
-		return targets.Finding{Level: "ok", Text: "not there yet; the first run makes it"}
+		text := "not there yet; the first run makes it"
+		if on := c.machine.Ground(path).String(); on != "" {
+			text = on + ", " + text
+		}
+		return targets.Finding{Level: "ok", Text: text}
 	}
 	defer s.Close()
 	accounts, err := s.Accounts(ctx)
@@ -123,7 +139,11 @@ func (c *check) state(ctx context.Context, path string) targets.Finding {
 	for _, a := range accounts {
 		known, held = known+a.Known, held+a.Held
 	}
-	f := targets.Finding{Level: "ok", Text: "ok · " + count(known, "message") + " known"}
+	text := "ok · "
+	if on := c.machine.Ground(path).String(); on != "" {
+		text += on + " · "
+	}
+	f := targets.Finding{Level: "ok", Text: text + count(known, "message") + " known"}
 	if held > 0 {
 		f = targets.Finding{Level: "warn", Text: fmt.Sprintf("%s known, %s held", count(known, "message"), humanize.Comma(int64(held))), Hint: "popferry held list"}
 	}

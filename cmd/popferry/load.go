@@ -32,12 +32,18 @@ func (a *app) load() (*config.Config, error) {
 	return c, nil
 }
 
-// read finds and reads the configuration.
-func (a *app) read() (*config.Config, error) {
+// find returns which file the configuration is.
+func (a *app) find() (string, error) {
 	path, _, err := config.Find(a.flags.config, a.env, func(path string) bool {
 		_, err := os.Stat(path)
 		return err == nil
 	})
+	return path, err
+}
+
+// read finds and reads the configuration.
+func (a *app) read() (*config.Config, error) {
+	path, err := a.find()
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	_ "time/tzdata" // times of day need zones, and a scratch image has none
 
@@ -62,12 +61,6 @@ func interruptible() context.Context {
 
 // run is the whole program: it returns the exit code. ctx ends with an
 // interrupted as its cause. env looks up an environment variable.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) (string, bool)) (code int) {
-	a := newApp(stdin, stdout, stderr, env)
-	defer func() {
-		if r := recover(); r != nil {
-			code = a.crashed(r, debug.Stack())
-		}
-	}()
-	return a.run(ctx, args)
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) (string, bool)) int {
+	return newApp(stdin, stdout, stderr, env).main(ctx, args)
 }

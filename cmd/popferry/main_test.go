@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,8 +28,18 @@ import (
 var update = flag.Bool("update", false, "write what commands print into the scripts")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"popferry": main})
+	testscript.Main(m, map[string]func(){"popferry": program})
 }
+
+// program is main on a machine that is no container, or the one whose files are
+// below $MACHINE: tests may run in a container themselves.
+func program() {
+	a := newApp(os.Stdin, os.Stdout, os.Stderr, os.LookupEnv)
+	a.machine.Root = cmp.Or(os.Getenv("MACHINE"), nowhere)
+	os.Exit(a.main(interruptible(), os.Args[1:]))
+}
+
+const nowhere = "/nonexistent"
 
 // canary is every password in the scripts. It must never be printed.
 const canary = "c4nary-s3cret"

@@ -95,7 +95,9 @@ func TestReadme_console(t *testing.T) {
 			}
 			commands++
 			var out, errs bytes.Buffer
-			if code := run(t.Context(), strings.Fields(args), nil, &out, &errs, anything); code != 0 {
+			a := newApp(nil, &out, &errs, anything)
+			a.machine.Root = nowhere
+			if code := a.main(t.Context(), strings.Fields(args)); code != 0 {
 				t.Errorf("popferry %s: exit code %d\n%s%s", args, code, out.String(), errs.String())
 			}
 			printed[strings.TrimSuffix(args, " --config "+d.path)] = out.String()

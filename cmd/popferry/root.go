@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"popferry/fetcher"
 	"popferry/fetcher/config"
+	"popferry/fetcher/daemon"
+	"popferry/fetcher/state"
 	"popferry/targets/endpoint"
 )
 
@@ -33,6 +36,9 @@ type app struct {
 	verbose   bool       // a line for each message
 	logFormat string     // auto, text or json
 	log       *slog.Logger
+	temporary bool                // a state that will be lost with the container is fine
+	machine   state.Machine       // where this process runs
+	systemd   *daemon.Systemd     // who is told how serve is doing; nil for nobody
 	human     bool                // summaries for people, whatever standard output is
 	ended     func(exit)          // told how the command ends; nil for nobody
 	watch     func(fetcher.Event) // sees every event of a run; nil for nobody
@@ -40,9 +46,20 @@ type app struct {
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer, env func(string) (string, bool)) *app {
 	both := new(screen)
-	a := &app{stdin: stdin, stdout: newStream(stdout, both), stderr: newStream(stderr, both), env: env, logFormat: "auto"}
+	a := &app{stdin: stdin, stdout: newStream(stdout, both), stderr: newStream(stderr, both), env: env, logFormat: "auto", machine: state.Machine{Env: env}}
 	a.log = a.logger()
 	return a
+}
+
+// main runs the command that args name and returns the exit code, whatever
+// happens.
+func (a *app) main(ctx context.Context, args []string) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			code = a.crashed(r, debug.Stack())
+		}
+	}()
+	return a.run(ctx, args)
 }
 
 // run runs the command that args name and returns the exit code.
@@ -156,7 +173,7 @@ func (a *app) root() *cobra.Command {
 	f.CountVarP(&a.flags.verbose, "verbose", "v", "a line for each message; -vv for debugging")
 	f.StringVar(&a.flags.logFormat, "log-format", "", "`FORMAT` of log lines: auto, text or json (default auto)")
 	f.StringVar(&a.flags.color, "color", "auto", "`WHEN` to use colours: auto, always or never")
-	root.AddCommand(a.runCommand(), a.serveCommand(), a.statusCommand(), a.healthcheckCommand(), a.checkCommand(), a.rulesCommand(), a.heldCommand(), a.stateCommand(), a.demoCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.serveCommand(), a.statusCommand(), a.healthcheckCommand(), a.checkCommand(), a.rulesCommand(), a.heldCommand(), a.stateCommand(), a.notifyCommand(), a.configCommand(), a.demoCommand(), a.versionCommand())
 	return root
 }
 

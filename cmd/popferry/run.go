@@ -76,6 +76,7 @@ func (a *app) runCommand() *cobra.Command {
 	f.IntVar(&o.limit, "limit", 0, "fetch at most `N` messages from each account")
 	f.BoolVar(&o.json, "json", false, "print a JSON object a line")
 	f.BoolVar(&o.newState, "new-state", false, "start anew where the state is missing or damaged; messages already in a target are recognised by Message-ID")
+	f.BoolVar(&a.temporary, "allow-temporary-state", false, temporaryUsage)
 	f.StringVar(&o.firstRun, "first-run", "", "`WHICH` messages count where nothing is known of an account yet: all, new or since:DATE")
 	f.BoolVar(&o.progress, "progress", false, "show progress: a bar on a terminal (there it is the default), else a log line every 5 seconds")
 	f.StringVar(&o.metricsFile, "metrics-file", "", "write metrics to `FILE` for node_exporter; its name ends in .prom")
@@ -102,6 +103,11 @@ func (a *app) runJobs(ctx context.Context, c *config.Config, names []string, o r
 		})()
 	}
 	f := &fetcher.Fetcher{Log: a.log, DryRun: o.dryRun, Rates: c.Rates(), Spool: filepath.Join(filepath.Dir(a.statePath(c)), "spool")}
+	if !o.dryRun {
+		if err := a.lasting(c); err != nil {
+			return err
+		}
+	}
 	if f.State, err = a.openState(ctx, c, o); err != nil {
 		return err
 	}
@@ -120,6 +126,7 @@ func (a *app) runJobs(ctx context.Context, c *config.Config, names []string, o r
 	f.Event = r.event
 	if !o.dryRun {
 		f.Record = r.history.Record
+		defer a.notifying(c, r)()
 	}
 	if o.metricsFile != "" {
 		defer a.measure(ctx, c, f, o.metricsFile)()
@@ -179,6 +186,7 @@ type runner struct {
 	view   runView
 
 	history *daemon.Recorder
+	begins  func(fetcher.Event) // tells that passes begin; nil for nobody
 }
 
 // runView shows a run. Its methods are called one at a time.
@@ -190,6 +198,9 @@ type runView interface {
 func (r *runner) event(e fetcher.Event) {
 	r.tally.event(e)
 	r.history.Event(e)
+	if r.begins != nil {
+		r.begins(e)
+	}
 	r.view.event(e)
 	if r.watch != nil {
 		r.watch(e)

@@ -39,6 +39,7 @@ func (a *app) serveCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.http, "http", "", "status page on `ADDRESS:PORT`, instead of http: listen")
 	f.StringVar(&o.metricsFile, "metrics-file", "", "write metrics to `FILE` for node_exporter; its name ends in .prom")
+	f.BoolVar(&a.temporary, "allow-temporary-state", false, temporaryUsage)
 	return cmd
 }
 
@@ -46,6 +47,9 @@ func (a *app) serveCommand() *cobra.Command {
 func (a *app) serve(ctx context.Context, c *config.Config, o serveOptions) (err error) {
 	if !scheduled(c) {
 		a.log.Warn("no job has every: or cron:, so nothing runs but on SIGUSR1")
+	}
+	if err := a.lasting(c); err != nil {
+		return err
 	}
 	ln, password, err := a.listen(ctx, c, o)
 	if err != nil {
@@ -62,6 +66,7 @@ func (a *app) serve(ctx context.Context, c *config.Config, o serveOptions) (err 
 	d := a.daemon(c, store)
 	a.show(ctx, d, ln, password, o)
 	defer a.inspect(ctx, d)()
+	defer a.attach(ctx, c, d)()
 	defer a.obey(ctx, d)()
 	defer context.AfterFunc(ctx, func() { a.log.Info("stopping: finishing what is in hand; once more stops at once") })()
 	if err := d.Serve(ctx); err != nil {
@@ -113,7 +118,9 @@ func (a *app) obey(ctx context.Context, d *daemon.Daemon) (stop func()) {
 			case <-ctx.Done():
 				return
 			case <-reload:
+				a.systemd.Reloading()
 				_ = d.Reload() // it has logged what is wrong
+				a.systemd.Ready(d.Status().Summary)
 			case <-now:
 				a.log.Info("SIGUSR1: every job runs now")
 				d.RunNow()

@@ -34,10 +34,24 @@ func (c *Config) Check() []*Error {
 			add(m.value, "config-file", fmt.Sprintf("%s in %s: the file cannot be found: %s", m.key, m.where, reason(err)), "It is looked for at "+printable(m.path))
 		case !info.Mode().IsRegular() && info.IsDir():
 			add(m.value, "config-file", fmt.Sprintf("%s in %s is a directory", m.key, m.where), "")
-		case strings.HasSuffix(m.key, "_file") && m.key != "ca_file" && info.Mode().IsRegular() && info.Mode()&0o007 != 0:
+		case m.secret() && info.Mode().IsRegular() && info.Mode()&0o007 != 0:
 			add(m.value, "config-readable", fmt.Sprintf("everybody on this machine can read the %s of %s", m.key, m.where), "chmod 600 "+printable(m.path))
 		}
 	}
 	byPlace(warns)
 	return slices.Clip(warns)
 }
+
+// SecretFiles lists the files that hold secrets, in the order in which the
+// configuration names them.
+func (c *Config) SecretFiles() []string {
+	var paths []string
+	for _, m := range c.files {
+		if m.secret() {
+			paths = append(paths, m.path)
+		}
+	}
+	return paths
+}
+
+func (m mentioned) secret() bool { return strings.HasSuffix(m.key, "_file") && m.key != "ca_file" }

@@ -101,7 +101,7 @@ func (b *browser) attach() {
 // m is an object in JSON.
 type m = map[string]any
 
-// call sends a command and waits for its saying.
+// call sends a command and waits for its response.
 func (b *browser) call(method string, params m, result any) {
 	b.t.Helper()
 	b.id++
@@ -120,42 +120,42 @@ func (b *browser) call(method string, params m, result any) {
 		b.t.Fatal(err)
 	}
 	for {
-		e, saying := b.read()
-		if saying == nil {
+		e, response := b.read()
+		if response == nil {
 			b.seen = append(b.seen, e)
 			continue
 		}
-		if saying.ID != b.id {
-			b.t.Fatalf("saying %d to command %d", saying.ID, b.id)
+		if response.ID != b.id {
+			b.t.Fatalf("response %d to command %d", response.ID, b.id)
 		}
-		if saying.Error != nil {
-			b.t.Fatalf("%s: %s", method, *saying.Error)
+		if response.Error != nil {
+			b.t.Fatalf("%s: %s", method, *response.Error)
 		}
 		if result != nil {
-			if err := json.Unmarshal(saying.Result, result); err != nil {
-				b.t.Fatalf("%s: %v: %s", method, err, saying.Result)
+			if err := json.Unmarshal(response.Result, result); err != nil {
+				b.t.Fatalf("%s: %v: %s", method, err, response.Result)
 			}
 		}
 		return
 	}
 }
 
-// saying is what comes back to a command.
-type saying struct {
+// response is what comes back to a command.
+type response struct {
 	ID     int              `json:"id"`
 	Result json.RawMessage  `json:"result"`
 	Error  *json.RawMessage `json:"error"`
 }
 
-// read reads an event, or an saying.
-func (b *browser) read() (e event, a *saying) {
+// read reads an event, or an response.
+func (b *browser) read() (e event, a *response) {
 	b.t.Helper()
 	text, err := b.out.ReadBytes(0)
 	if err != nil {
 		b.t.Fatalf("the browser ended: %v", err)
 	}
 	text = bytes.TrimSuffix(text, []byte{0})
-	a = new(saying)
+	a = new(response)
 	if err := json.Unmarshal(text, a); err != nil {
 		b.t.Fatalf("%v: %s", err, text)
 	}
@@ -184,7 +184,7 @@ func (b *browser) loaded() []event {
 		if i == len(b.seen) {
 			e, a := b.read()
 			if a != nil {
-				b.t.Fatalf("an saying to nothing: %d", a.ID)
+				b.t.Fatalf("an response to nothing: %d", a.ID)
 			}
 			b.seen = append(b.seen, e)
 		}
