@@ -357,6 +357,37 @@ func TestNotifier_reload(t *testing.T) {
 	})
 }
 
+// A file that is none of ours is said once, and replaced.
+func TestNotifier_damaged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		for name, write := range map[string]func(string) error{
+			"damaged": func(path string) error { return os.WriteFile(path, []byte(`{"format":1,`), 0o600) },
+			"version": func(path string) error { return os.WriteFile(path, []byte(`{"format":99}`), 0o600) },
+			"regular": func(path string) error { return os.Symlink("/dev/zero", path) },
+		} {
+			file := filepath.Join(dir, name)
+			if err := write(file); err != nil {
+				t.Fatal(err)
+			}
+			s := begin(t, file, webhook(1))
+			s.ends(0, 69)
+			s.stop()
+			s.told("failure a0code-69")
+			if text := s.log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "what was notified before is not known") || !strings.Contains(text, name) {
+				t.Errorf("%s: %s", name, text)
+			}
+			again := begin(t, file, webhook(1))
+			again.ends(0, 69)
+			again.stop()
+			again.told()
+			if again.log.Len() > 0 {
+				t.Error(again.log)
+			}
+		}
+	})
+}
+
 // FuzzMemory: whatever is in the file, nothing panics, and one can go on.
 func FuzzMemory(f *testing.F) {
 	for _, s := range []string{
