@@ -172,6 +172,18 @@ func TestHeartbeat_unreachable(t *testing.T) {
 	})
 }
 
+// Healthchecks answers 200 to pings for a check that it does not know.
+func TestHeartbeat_notFound(t *testing.T) {
+	o := &otherSide{fail: func(req *http.Request) (*http.Response, error) { return answer(req, 200, "OK (not found)"), nil }}
+	n := &Notifier{HTTP: o}
+	n.Use(someConfig(1, healthcheck(), webhook(1)))
+	var got []string
+	n.Test(t.Context(), func(name string, err error) { got = append(got, fmt.Sprint(name, ": ", err)) })
+	if diff := cmp.Diff([]string{"notify 1 (healthchecks): hc.example said: 200 OK OK (not found)", "notify 2 (webhook): <nil>"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestRid(t *testing.T) {
 	a := rid("j", "a", "p")
 	if !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(a) || a != rid("j", "a", "p") || a == rid("j", "a", "q") {

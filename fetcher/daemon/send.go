@@ -136,7 +136,9 @@ func (n *Notifier) once(ctx context.Context, to *url.URL, r request) (again bool
 	}
 	defer resp.Body.Close()
 	reply, err := io.ReadAll(io.LimitReader(resp.Body, mostReply))
-	if resp.StatusCode/100 == 2 {
+	// Healthchecks says OK to what it forgets: "OK (not found)".
+	forgotten := len(r.query) > 0 && bytes.HasPrefix(reply, []byte("OK ("))
+	if resp.StatusCode/100 == 2 && !forgotten {
 		return false, 0, nil // it has it, whatever else it wanted to say
 	}
 	if err == nil {
