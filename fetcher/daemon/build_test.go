@@ -70,7 +70,7 @@ jobs:
 	want := Status{
 		Time: now, Config: "popferry.yaml", Summary: "The job needs you: 1 message is held.",
 		Jobs: []JobStatus{{
-			Name: "both", Accounts: []string{"isp", "old"}, Targets: []string{"home", "archive"}, Schedule: "every 1h30m",
+			Name: "both", Accounts: []string{"isp", "old"}, Targets: []string{"home", "archive"}, Schedule: "every 1h30m", Interval: 90 * time.Minute,
 			LastMail: mail.Start, Day: Counts{New: 2, Delivered: 1, Held: 1, Bytes: 300}, Problem: problem, Passes: passes,
 		}},
 		Accounts: []AccountStatus{
