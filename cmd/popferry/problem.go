@@ -177,6 +177,11 @@ func explainEndpoint(e *endpoint.Error) *problem {
 		p.lines = hint("Check password_file or password_command. Nobody was asked to log in.")
 	case e.Code == "ca-file":
 		p.exit = exitConfig
+	case e.Code == endpoint.CodeLoginRefused:
+		return loginRefused(e.Addr, e.User, e.Reply, e.Mechanism)
+	case e.Code == endpoint.CodeLoginUnavailable:
+		p.exit, p.head = exitLater, e.Addr+": the server cannot check the login now"
+		p.lines = append(said(e.Reply), "That is not about user and password; the next pass tries again.")
 	case e.Stage == "auth":
 		p.exit = exitLogin
 	}
@@ -192,7 +197,11 @@ func explainMaildrop(e *maildrop.Error, at where) *problem {
 	p := &problem{exit: exitUnreachable, code: "pop3-" + strings.ReplaceAll(e.Kind.String(), " ", "-"), head: host + ": " + plain(e)}
 	switch {
 	case e.Kind == maildrop.LoginRefused:
-		return loginRefused(host, user, e.Reply)
+		reply := e.Reply
+		if e.Err != nil {
+			reply += " " + plain(e.Err)
+		}
+		return loginRefused(host, user, reply, e.Mechanism)
 	case e.Code == maildrop.InUse:
 		p.exit, p.code, p.head = exitLater, "maildrop-in-use", host+": somebody else is reading this maildrop"
 		p.lines = append(said(e.Reply), "Only one program at a time may. Wait, or look for a mail program that is set to POP3.")
@@ -223,12 +232,6 @@ func explainTarget(e *targets.Error, at where) *problem {
 	name := cmp.Or(at.target, "the target")
 	p := &problem{exit: exitSome, code: "target-" + e.Fault.String(), head: name + ": " + plain(e)}
 	switch {
-	case strings.HasPrefix(e.Op, "login") && (strings.HasPrefix(e.Reply, "NO") || strings.HasPrefix(e.Reply, "5")):
-		host, user := name, ""
-		if at.server != nil {
-			host, user = at.server.Addr(), at.server.User
-		}
-		return loginRefused(host, user, e.Reply)
 	case e.Op == "login" && e.Err != nil:
 		p.exit, p.code = exitConfig, "password-unavailable"
 		p.head = name + ": " + plain(e.Err)
@@ -256,16 +259,22 @@ func explainTarget(e *targets.Error, at where) *problem {
 	return p
 }
 
-func loginRefused(host, user, reply string) *problem {
+func loginRefused(host, user, reply, mech string) *problem {
 	head := "login refused by " + host
 	if user != "" {
 		head += " for " + endpoint.Printable(user, 100)
 	}
-	return &problem{
-		exit: exitLogin, code: "login-refused", head: head,
-		lines: append(said(reply), "Check user and password. Many providers want an app password here, not your normal one,",
-			"and some want POP3 and IMAP switched on in their settings first."),
+	p := &problem{exit: exitLogin, code: endpoint.CodeLoginRefused, head: head, lines: said(reply)}
+	if mech == endpoint.XOAuth2 || mech == endpoint.OAuthBearer {
+		p.lines = append(p.lines, "It does not accept the token. Is it for this user, and for mail?")
+		return p
 	}
+	p.lines = append(p.lines, "Check user and password. Many providers want an app password here, not your normal one,",
+		"and some want POP3 and IMAP switched on in their settings first.")
+	if endpoint.ByChallenge(mech) {
+		p.lines = append(p.lines, "If they are right, the server may not know the password in the form that "+mech+" needs: try auth: plain.")
+	}
+	return p
 }
 
 // said quotes a server, if it said anything.

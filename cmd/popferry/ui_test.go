@@ -136,7 +136,12 @@ func TestExplain(t *testing.T) {
 		{&endpoint.Error{Stage: "auth", Code: "auth-not-offered", Addr: "a:995", Text: "no"}, pop, 77, "auth-not-offered", ""},
 		{&endpoint.Error{Stage: "auth", Code: "password-unavailable", Addr: "a:995", Text: "no"}, pop, 78, "password-unavailable", ""},
 		{&endpoint.Error{Stage: "tls", Code: "ca-file", Addr: "a:995", Text: "no"}, pop, 78, "ca-file", ""},
-		{&targets.Error{Fault: targets.Down, Op: `login as "jane"`, Reply: "NO [AUTHENTICATIONFAILED] no"}, imap, 77, "login-refused", "login refused by imap.example.com:993 for jane"},
+		{&targets.Error{Fault: targets.Down, Op: `login as "jane"`, Err: &endpoint.Error{
+			Stage: "auth", Code: endpoint.CodeLoginRefused, Addr: "imap.example.com:993", User: "jane", Reply: "NO [AUTHENTICATIONFAILED] no",
+		}}, imap, 77, "login-refused", "login refused by imap.example.com:993 for jane"},
+		{&targets.Error{Fault: targets.Down, Op: `login as "jane"`, Err: &endpoint.Error{
+			Stage: "auth", Code: endpoint.CodeLoginUnavailable, Addr: "imap.example.com:993", User: "jane", Reply: "NO [UNAVAILABLE] no",
+		}}, imap, 75, "login-unavailable", "imap.example.com:993: the server cannot check the login now"},
 		{&targets.Error{Fault: targets.Down, Op: "APPEND", Reply: "NO [OVERQUOTA] full"}, imap, 1, "target-quota", "gmail is full"},
 		{&targets.Error{Fault: targets.Down, Op: "greeting", Err: errors.New("EOF")}, imap, 69, "target-down", "gmail: greeting: EOF"},
 		{&targets.Error{Fault: targets.Refused, Op: "APPEND", Reply: "NO no"}, imap, 1, "target-refused", "gmail: APPEND: NO no"},

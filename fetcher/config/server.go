@@ -28,12 +28,12 @@ type protocol struct {
 var (
 	pop3 = protocol{
 		"account", 995, 110, "pop.isp.example",
-		[]string{"auto", "apop", "scram-sha-256", "scram-sha-1", "cram-md5", "plain", "login", "user"},
+		[]string{"auto", "apop", "scram-sha-256", "scram-sha-1", "cram-md5", "plain", "login", "user", "xoauth2", "oauthbearer"},
 		0, false,
 	}
 	imap4 = protocol{
 		"target", 993, 143, "imap.isp.example",
-		[]string{"auto", "scram-sha-256", "scram-sha-1", "cram-md5", "plain", "login"},
+		[]string{"auto", "scram-sha-256", "scram-sha-1", "cram-md5", "plain", "login", "xoauth2", "oauthbearer"},
 		0, false,
 	}
 	submission = protocol{"target", 465, 587, "smtp.isp.example", imap4.auths, 25, true}

@@ -1,7 +1,6 @@
 package maildrop
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,11 +29,9 @@ type Conn struct {
 	trace bool
 	caps  Caps
 	late  bool // caps are those after login
+	in    bool // logged in: nothing secret is sent any more
 	due   int  // replies that are still to come
 	err   error
-	// hidden is what was sent in secret: some servers quote in an -ERR what they
-	// did not like.
-	hidden []string
 	// linger is drainTime; tests have less patience.
 	linger time.Duration
 }
@@ -100,11 +97,11 @@ func (c *Conn) open(ctx context.Context, password string) error {
 		return err
 	}
 	c.caps = caps
-	c.hidden = append(c.hidden, password)
+	nc.Hide(password)
 	if err := c.login(ctx, password, timestamp); err != nil {
 		return err
 	}
-	c.hidden = nil
+	c.in = true
 	nc.Allow(nc.Timeout())
 	return nil
 }
@@ -343,13 +340,13 @@ func (c *Conn) lines(ctx context.Context, op string, most int, each func(line []
 	return nil
 }
 
-// said is the text of the last reply without secrets.
+// said is the text of the last reply without secrets: some servers quote in an
+// -ERR what they did not like.
 func (c *Conn) said() []byte {
-	text := c.lc.last.text
-	for _, h := range c.hidden {
-		text = bytes.ReplaceAll(text, []byte(h), []byte("***"))
+	if c.in {
+		return c.lc.last.text
 	}
-	return text
+	return []byte(c.nc.Mask(string(c.lc.last.text)))
 }
 
 func (c *Conn) debug(op string) {

@@ -224,8 +224,8 @@ func TestDovecot_expungedMeanwhile(t *testing.T) {
 }
 
 func TestDovecot_login(t *testing.T) {
-	s := dovecot.Start(t, dovecot.LockSession, "auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256")
-	for _, mech := range []string{"plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "user", "auto"} {
+	s := dovecot.Start(t, dovecot.LockSession, "auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256 apop")
+	for _, mech := range []string{"plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "apop", "user", "auto"} {
 		cfg := real(s, endpoint.Implicit, "jane")
 		cfg.Auth = mech
 		c := dialReal(t, cfg)

@@ -6,6 +6,7 @@ import (
 	"crypto/md5"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -23,7 +24,7 @@ func (c *Conn) login(ctx context.Context, password, timestamp string) error {
 		return err
 	}
 	user := c.cfg.User
-	op := mech
+	op, told := mech, ""
 	switch mech {
 	case endpoint.UserPass:
 		op, err = "PASS", c.userPass(ctx, user, password)
@@ -33,13 +34,18 @@ func (c *Conn) login(ctx context.Context, password, timestamp string) error {
 			err = c.reply(ctx, "APOP")
 		}
 	default:
-		op, err = "AUTH "+mech, c.auth(ctx, mech, user, password)
+		op = "AUTH " + mech
+		told, err = c.auth(ctx, mech, password)
 	}
 	if err == nil || !Usable(err) {
 		return err
 	}
 	refused := loginError(fmt.Sprintf("%s for %s", op, endpoint.Printable(user, 80)), c.lc.last.text, &c.caps)
+	refused.Mechanism = mech
 	refused.Reply = errReply(c.said())
+	if told != "" {
+		refused.Err = errors.New(told)
+	}
 	return refused
 }
 
@@ -66,19 +72,29 @@ func (c *Conn) userPass(ctx context.Context, user, password string) error {
 	return c.reply(ctx, "PASS")
 }
 
-// auth does RFC 5034. The error of -ERR is Refused.
-func (c *Conn) auth(ctx context.Context, mech, user, password string) error {
-	x, err := endpoint.NewExchange(mech, user, password)
-	if err != nil {
-		return c.fail(ctx, "AUTH "+mech, err)
+// auth does RFC 5034. The error of -ERR is Refused; told is what the server said
+// about it before.
+func (c *Conn) auth(ctx context.Context, mech, password string) (told string, err error) {
+	for {
+		x, err := c.nc.NewExchange(mech, c.caps.SASL, password)
+		if err != nil {
+			return "", c.fail(ctx, "AUTH "+mech, err)
+		}
+		if err = c.exchange(ctx, mech, x); err == nil || !Usable(err) || !x.Again() {
+			return words([]byte(c.nc.Mask(x.Said()))), err
+		}
 	}
+}
+
+// exchange is one try.
+func (c *Conn) exchange(ctx context.Context, mech string, x endpoint.Exchange) error {
 	_, initial, err := x.Start()
 	if err != nil {
 		return c.fail(ctx, "AUTH "+mech, err)
 	}
 	line, held := "AUTH "+mech, initial
 	if initial != nil {
-		token := c.encode(initial)
+		token := base64.StdEncoding.EncodeToString(initial)
 		if with := line + " " + token; len(with)+2 <= maxAuthLine {
 			line, held = with, nil
 		}
@@ -106,7 +122,11 @@ func (c *Conn) auth(ctx context.Context, mech, user, password string) error {
 				return c.fail(ctx, "AUTH "+mech, err)
 			}
 		}
-		if err := c.pop.Send(c.encode(answer)); err != nil {
+		if c.trace {
+			c.log.Debug("> ***")
+		}
+		// Tokens have thousands of octets; no server may ask for them in pieces.
+		if err := c.pop.Send(base64.StdEncoding.EncodeToString(answer)); err != nil {
 			return c.fail(ctx, "AUTH "+mech, err)
 		}
 	}
@@ -118,15 +138,6 @@ func (c *Conn) auth(ctx context.Context, mech, user, password string) error {
 		return c.fail(ctx, "AUTH "+mech, err)
 	}
 	return nil
-}
-
-// encode makes a line of a SASL message, and keeps it out of sight.
-func (c *Conn) encode(message []byte) string {
-	token := base64.StdEncoding.EncodeToString(message)
-	if token != "" {
-		c.hidden = append(c.hidden, token)
-	}
-	return token
 }
 
 // apopTimestamp returns the timestamp of a greeting, "" if it has none that is

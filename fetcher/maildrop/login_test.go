@@ -2,6 +2,7 @@ package maildrop
 
 import (
 	"bytes"
+	"crypto/tls"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,103 @@ func TestDial_auth(t *testing.T) {
 			}
 			if strings.Contains(err.Error(), "canary") {
 				t.Errorf("%q shows the password: %v", mech, err)
+			}
+		}
+	}
+}
+
+// A login is bound to the TLS connection where the server can do that, in the
+// way that it knows.
+func TestDial_channelBinding(t *testing.T) {
+	plus := append([]string{"SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS"}, maildroptest.DefaultSASL...)
+	for _, tt := range []struct {
+		name, auth string
+		tls        maildroptest.TLS
+		max        uint16
+		bindings   []string
+		want       string
+	}{
+		{"TLS 1.3", "auto", maildroptest.Implicit, 0, []string{"tls-exporter"}, "AUTH SCRAM-SHA-256-PLUS"},
+		{"TLS 1.3 after STLS", "auto", maildroptest.STLS, 0, []string{"tls-exporter"}, "AUTH SCRAM-SHA-256-PLUS"},
+		{"SHA-1", "scram-sha-1", maildroptest.Implicit, 0, []string{"tls-exporter"}, "AUTH SCRAM-SHA-1-PLUS"},
+		{"TLS 1.2", "auto", maildroptest.Implicit, tls.VersionTLS12, []string{"tls-unique"}, "AUTH SCRAM-SHA-256-PLUS"},
+		{"by certificate", "auto", maildroptest.Implicit, 0, []string{"tls-server-end-point"}, "AUTH SCRAM-SHA-256-PLUS *** *** AUTH SCRAM-SHA-256-PLUS"},
+		{"in clear", "auto", maildroptest.None, 0, []string{"tls-exporter"}, "AUTH SCRAM-SHA-256"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := start(t, func(s *maildroptest.Server) {
+				s.TLS, s.MaxTLS, s.SASL, s.Bindings = tt.tls, tt.max, plus, tt.bindings
+			})
+			cfg := config(t, s)
+			cfg.Auth = tt.auth
+			c, err := Dial(t.Context(), cfg, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+			if log := strings.ReplaceAll(strings.Join(s.Log(), " "), "1: ", ""); !strings.Contains(log+" ***", tt.want+" ***") {
+				t.Errorf("%s, want %s", log, tt.want)
+			}
+		})
+	}
+	t.Run("no kind in common", func(t *testing.T) {
+		s := start(t, func(s *maildroptest.Server) { s.TLS, s.SASL = maildroptest.Implicit, plus })
+		cfg := config(t, s)
+		cfg.Auth = "auto"
+		_, err := Dial(t.Context(), cfg, nil)
+		if e := asError(t, err); e.Kind != LoginRefused || !strings.HasSuffix(e.Error(), ": unsupported-channel-binding-type") {
+			t.Error(err)
+		}
+	})
+	// Somebody between takes the offer away; the server learns of it.
+	t.Run("stripped", func(t *testing.T) {
+		s := start(t, func(s *maildroptest.Server) {
+			s.TLS, s.SASL, s.Bindings = maildroptest.Implicit, plus, []string{"tls-exporter"}
+			s.Hook = func(_ int, cmd string) (a maildroptest.Action) {
+				if cmd == "CAPA" {
+					a.Reply = "+OK\r\nSASL SCRAM-SHA-256\r\n.\r\n"
+				}
+				return a
+			}
+		})
+		cfg := config(t, s)
+		cfg.Auth = "auto"
+		_, err := Dial(t.Context(), cfg, nil)
+		if e := asError(t, err); e.Kind != LoginRefused || !strings.HasSuffix(e.Error(), ": server-does-support-channel-binding") {
+			t.Error(err)
+		}
+	})
+}
+
+// Tokens are long, and a server says why it does not like one.
+func TestDial_token(t *testing.T) {
+	token := strings.Repeat("ya29.A0", 800)
+	for _, mech := range []string{"xoauth2", "oauthbearer"} {
+		for _, good := range []string{"ya29.short", token} {
+			s := start(t, func(s *maildroptest.Server) {
+				s.TLS, s.SASL = maildroptest.Implicit, []string{"PLAIN", "XOAUTH2", "OAUTHBEARER"}
+				s.Token = func(user, token string) bool { return user == testUser && token == good }
+			})
+			cfg := config(t, s)
+			cfg.Auth, cfg.Password = mech, endpoint.SecretValue(good)
+			c, err := Dial(t.Context(), cfg, nil)
+			if err != nil {
+				t.Fatalf("%s: %v", mech, err)
+			}
+			c.Close()
+			log := strings.Join(s.Log(), ",")
+			if alone := strings.Contains(log, "AUTH "+strings.ToUpper(mech)+",1: ***"); alone != (good == token) {
+				t.Errorf("a token of %d octets: %s", len(good), log)
+			}
+			cfg.Password = endpoint.SecretValue("expired" + good)
+			var trace bytes.Buffer
+			_, err = Dial(t.Context(), cfg, debugLog(&trace))
+			e := asError(t, err)
+			if e.Kind != LoginRefused || !strings.Contains(e.Error(), `{"status":"invalid_token","schemes":"bearer","scope":"mail"}`) {
+				t.Errorf("%s: %v", mech, err)
+			}
+			if all := trace.String() + err.Error(); strings.Contains(all, good) || strings.Contains(all, b64("auth=Bearer")[:12]) {
+				t.Errorf("%s: %s", mech, all)
 			}
 		}
 	}

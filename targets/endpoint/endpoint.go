@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -80,9 +81,35 @@ type Error struct {
 	Text  string // what happened, in plain words
 	Hint  string // what to do next; may be empty
 	Err   error
+
+	// Of a login that was refused:
+	User      string
+	Mechanism string // how it was tried
+	Reply     string // the server's words, printable and without secrets
 }
 
-func (e *Error) Error() string { return e.Addr + ": " + e.Text }
+// The codes of a login that a server did not accept.
+const (
+	CodeLoginRefused     = "login-refused"     // user and password are wrong, or so it says
+	CodeLoginUnavailable = "login-unavailable" // for a reason that is not theirs: the next try may succeed
+)
+
+// LoginRefused is the error of a login with CodeLoginRefused: reply is what the
+// server said in the end, told what it said before that. Both may be raw.
+func (c *Conn) LoginRefused(mech, reply, told string) *Error {
+	words := Printable(c.Mask(strings.TrimSpace(reply+" "+told)), maxWords)
+	return &Error{
+		Stage: "auth", Code: CodeLoginRefused, Addr: c.srv.Addr(), Text: words,
+		User: c.srv.User, Mechanism: mech, Reply: words,
+	}
+}
+
+func (e *Error) Error() string {
+	if e.Reply != "" {
+		return e.Reply // whoever asked says what, and of whom
+	}
+	return e.Addr + ": " + e.Text
+}
 
 // Unwrap returns what lay below.
 func (e *Error) Unwrap() error { return e.Err }

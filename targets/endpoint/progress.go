@@ -25,6 +25,9 @@ type Conn struct {
 	spent time.Duration // blocked in Read since the last progress
 	got   int           // octets since the last progress
 	busy  bool          // a Read is under way, since `since`
+
+	hidden        []string // see Hide
+	byCertificate bool     // channel binding is tls-server-end-point; the login alone looks at it
 }
 
 const defaultTimeout = time.Minute

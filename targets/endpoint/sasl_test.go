@@ -17,6 +17,14 @@ func TestMechanism(t *testing.T) {
 		want    string // a mechanism, or the error's code
 	}{
 		{"best", "auto", Implicit, true, all, ScramSHA256},
+		{"bound to the channel", "auto", Implicit, true, append([]string{"SCRAM-SHA-256-PLUS"}, all...), ScramSHA256Plus},
+		{"bound to the channel, by name", "scram-sha-256", Implicit, true, append([]string{"scram-sha-256-plus"}, all...), ScramSHA256Plus},
+		{"SHA-1 bound to the channel, by name", "scram-sha-1", Implicit, true, append([]string{"SCRAM-SHA-1-PLUS"}, all...), ScramSHA1Plus},
+		{"no channel to bind to", "auto", Plain, false, append([]string{"SCRAM-SHA-256-PLUS"}, all...), ScramSHA256},
+		{"a token", "xoauth2", Implicit, true, all, XOAuth2},
+		{"a token in clear", "xoauth2", StartTLS, false, all, "auth-in-clear"},
+		{"a token, not offered", "oauthbearer", Implicit, true, all, "auth-not-offered"},
+		{"no token without being asked for", "auto", Implicit, true, []string{"XOAUTH2", "OAUTHBEARER"}, "auth-not-offered"},
 		{"empty is auto", "", Implicit, true, all, ScramSHA256},
 		{"next best", "auto", Implicit, true, all[:4], CramMD5},
 		{"PLAIN before LOGIN", "auto", Implicit, true, all[:2], PlainText},
@@ -74,7 +82,7 @@ func dialogue(t *testing.T, x Exchange, challenges ...string) (answers []string,
 
 func exchange(t *testing.T, mech, user, password string) Exchange {
 	t.Helper()
-	x, err := NewExchange(mech, user, password)
+	x, err := newExchange(mech, user, password, link{host: "mail.example", port: 993, gs2: "n,,"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,6 +122,13 @@ func TestExchange_vectors(t *testing.T) {
 		{PlainText, "tim", "pässwörd", "", nil, []string{"\x00tim\x00pässwörd"}},
 		{PlainText, "tim", "x", "", []string{""}, []string{"\x00tim\x00x", "\x00tim\x00x"}},
 		{LoginText, "tim", "x y", "", []string{"User Name\x00", "whatever"}, []string{"tim", "x y"}},
+		{XOAuth2, "someuser@example.com", "ya29.vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg", "", nil, []string{
+			"user=someuser@example.com\x01auth=Bearer ya29.vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg\x01\x01",
+		}},
+		{OAuthBearer, "a=b,c@example.com", "vF9dft4qmT==", "", []string{""}, []string{
+			"n,a=a=3Db=2Cc@example.com,\x01host=mail.example\x01port=993\x01auth=Bearer vF9dft4qmT==\x01\x01",
+			"n,a=a=3Db=2Cc@example.com,\x01host=mail.example\x01port=993\x01auth=Bearer vF9dft4qmT==\x01\x01",
+		}},
 	} {
 		x := exchange(t, tt.mech, tt.user, tt.password)
 		if s, ok := x.(*scram); ok {
@@ -125,6 +140,9 @@ func TestExchange_vectors(t *testing.T) {
 		}
 		if err := x.Done(); err != nil {
 			t.Errorf("%s: %v", tt.mech, err)
+		}
+		if tt.mech == XOAuth2 || tt.mech == OAuthBearer {
+			continue // a challenge there is a refusal; see TestBearer_refused
 		}
 		if _, err := x.Next([]byte("more")); err == nil {
 			t.Errorf("%s answers a challenge too many", tt.mech)
@@ -151,7 +169,6 @@ func TestScram_badServer(t *testing.T) {
 		{good, "v="},
 		{good, "v=AAAA"},
 		{good, "v=rmF9pqV8S7suAoZWja4dJRkFsKQ="},
-		{good, "e=other-error"},
 		{good, "x=y"},
 	} {
 		x := exchange(t, ScramSHA1, "user", "pencil")
@@ -170,6 +187,45 @@ func TestScram_badServer(t *testing.T) {
 	}
 	if x.Done() == nil {
 		t.Error("a server that skips its proof is believed")
+	}
+}
+
+// A server-error (RFC 5802 §7) is noted and the dialogue goes on to the refusal.
+func TestScram_error(t *testing.T) {
+	const good = "r=abcdef,s=QSXCR+Q6sek8bf92,i=4096"
+	for _, challenges := range [][]string{{"e=unknown-user"}, {good, "e=invalid-proof,x=y"}} {
+		x := exchange(t, ScramSHA1, "user", "pencil")
+		x.(*scram).nonce = "abc"
+		got, err := dialogue(t, x, challenges...)
+		want := strings.TrimPrefix(strings.Split(challenges[len(challenges)-1], ",")[0], "e=")
+		if err != nil || got[len(got)-1] != "" || x.Said() != want || x.Again() {
+			t.Errorf("%q: %q, %v, said %q", challenges, got, err, x.Said())
+		}
+		if x.Done() == nil {
+			t.Errorf("%q is believed", challenges)
+		}
+		if _, err := x.Next([]byte(good)); err == nil {
+			t.Errorf("%q: the dialogue goes on", challenges)
+		}
+	}
+}
+
+// A refused token: the server's reason comes in a challenge, and what follows it
+// differs.
+func TestBearer_refused(t *testing.T) {
+	const reason = `{"status":"invalid_token","scope":"https://mail.google.com/"}`
+	for mech, sorry := range map[string]string{XOAuth2: "", OAuthBearer: "\x01"} {
+		x := exchange(t, mech, "jane", "token")
+		got, err := dialogue(t, x, reason)
+		if err != nil || len(got) != 2 || got[1] != sorry || x.Said() != reason {
+			t.Errorf("%s: %q, %v, said %q", mech, got, err, x.Said())
+		}
+		if x.Done() == nil {
+			t.Errorf("%s: a login after a refusal is believed", mech)
+		}
+		if _, err := x.Next(nil); err == nil {
+			t.Errorf("%s: the token is sent after its refusal", mech)
+		}
 	}
 }
 
@@ -202,8 +258,11 @@ func TestNewExchange_refused(t *testing.T) {
 		{APOP, "a", "x"},
 		{UserPass, "a", "x"},
 		{"", "a", "x"},
+		{XOAuth2, "a", "x y"},
+		{XOAuth2, "a", "x\x01auth=Bearer y"},
+		{OAuthBearer, "a\x01auth=Bearer y", "x"},
 	} {
-		if _, err := NewExchange(c[0], c[1], c[2]); err == nil {
+		if _, err := newExchange(c[0], c[1], c[2], link{}); err == nil {
 			t.Errorf("%q", c)
 		} else if strings.Contains(err.Error(), "DELE") {
 			t.Errorf("%q shows the password", err)

@@ -24,22 +24,31 @@ const (
 	scramMaxRounds = 1 << 20
 )
 
-// scram is the client of RFC 5802 without channel binding. The server never
-// sees the password and has to prove that it knows it too.
+// scram is the client of RFC 5802. The server never sees the password and has
+// to prove that it knows it too; with channel binding it also proves that nobody
+// else ended the TLS connection in between.
 type scram struct {
 	mech     string
 	hash     func() hash.Hash
 	password string
 	nonce    string
+	gs2      string // gs2-header: "n,,", "y,,", "p=tls-exporter,,"
+	bound    []byte // cbind-data
+	fallback func() // told that the server does not know this kind of channel binding; may be nil
 	first    string // client-first-message-bare
 	want     []byte // the signature the server must show
 	step     int
 	proved   bool
+	said     string
+	again    bool
 }
 
-func newScram(mech, user, password string) *scram {
-	s := &scram{mech: mech, hash: sha256.New, password: saslPrep(password), nonce: rand.Text()}
-	if mech == ScramSHA1 {
+func newScram(mech, user, password string, l link) *scram {
+	s := &scram{
+		mech: mech, hash: sha256.New, password: saslPrep(password), nonce: rand.Text(),
+		gs2: l.gs2, bound: l.bound, fallback: l.fallback,
+	}
+	if mech == ScramSHA1 || mech == ScramSHA1Plus {
 		s.hash = sha1.New
 	}
 	s.first = "n=" + strings.NewReplacer("=", "=3D", ",", "=2C").Replace(saslPrep(user)) + ",r="
@@ -48,11 +57,15 @@ func newScram(mech, user, password string) *scram {
 
 func (s *scram) Start() (string, []byte, error) {
 	s.first += s.nonce
-	return s.mech, []byte("n,," + s.first), nil
+	return s.mech, []byte(s.gs2 + s.first), nil
 }
 
 func (s *scram) Next(challenge []byte) ([]byte, error) {
 	s.step++
+	if reason, ok := strings.CutPrefix(string(challenge), "e="); ok && s.step <= 2 {
+		s.refused(reason)
+		return []byte{}, nil
+	}
 	switch s.step {
 	case 1:
 		return s.prove(string(challenge))
@@ -61,6 +74,20 @@ func (s *scram) Next(challenge []byte) ([]byte, error) {
 	}
 	return nil, errChallenge
 }
+
+// refused notes a server-error (RFC 5802 §7). The server ends the dialogue after
+// it.
+func (s *scram) refused(reason string) {
+	reason, _, _ = strings.Cut(reason, ",")
+	s.said, s.step = reason, 2
+	if reason == "unsupported-channel-binding-type" && s.fallback != nil {
+		s.again = true
+		s.fallback()
+	}
+}
+
+func (s *scram) Said() string { return s.said }
+func (s *scram) Again() bool  { return s.again }
 
 func (s *scram) Done() error {
 	if !s.proved {
@@ -93,7 +120,7 @@ func (s *scram) prove(serverFirst string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.mech, err)
 	}
-	final := "c=biws,r=" + nonce // "biws" is "n,,": no channel binding
+	final := "c=" + base64.StdEncoding.EncodeToString(append([]byte(s.gs2), s.bound...)) + ",r=" + nonce
 	signed := s.first + "," + serverFirst + "," + final
 
 	clientKey := s.mac(salted, "Client Key")
@@ -110,9 +137,6 @@ func (s *scram) prove(serverFirst string) ([]byte, error) {
 // check looks at the server-final-message.
 func (s *scram) check(serverFinal string) error {
 	attr, _, _ := strings.Cut(serverFinal, ",")
-	if reason, ok := strings.CutPrefix(attr, "e="); ok {
-		return fmt.Errorf("%s: the server says %s", s.mech, Printable(reason, maxWords))
-	}
 	v, ok := strings.CutPrefix(attr, "v=")
 	got, err := base64.StdEncoding.DecodeString(v)
 	if !ok || err != nil {

@@ -1,6 +1,7 @@
 package imap_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -80,5 +81,34 @@ func TestDeliver_overQuota(t *testing.T) {
 	}
 	if _, err := append1(t, tg, targetstest.Text(2), ""); targets.FaultOf(err) != targets.Down {
 		t.Errorf("got %v, want down", err)
+	}
+}
+
+// TestDovecot_login: every mechanism, in TLS from the first octet and after
+// STARTTLS; and what a wrong password is called.
+func TestDovecot_login(t *testing.T) {
+	d := dovecot.Start(t, "auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256")
+	for i, mech := range []string{"plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "auto"} {
+		at := func(c *imap.Config) {
+			c.CAFile, c.User, c.Auth = d.CAFile, "jane", mech
+			if c.TLS, c.Port = endpoint.Implicit, d.IMAPS; i%2 == 1 {
+				c.TLS, c.Port = endpoint.StartTLS, d.IMAP
+			}
+		}
+		if _, err := append1(t, open(t, config(0, at)), targetstest.Text(i), ""); err != nil {
+			t.Errorf("%s: %v", mech, err)
+		}
+		if mech != "plain" {
+			continue // Dovecot lets those wait who are wrong more than once
+		}
+		tg := open(t, config(0, at, func(c *imap.Config) { c.Password = endpoint.SecretValue("Xcanary") }))
+		_, err := append1(t, tg, targetstest.Text(i), "")
+		e, ok := errors.AsType[*endpoint.Error](err)
+		if !ok || e.Code != endpoint.CodeLoginRefused || e.Reply != "NO [AUTHENTICATIONFAILED] Authentication failed." || targets.FaultOf(err) != targets.Down {
+			t.Errorf("%s with a wrong password: %v", mech, err)
+		}
+	}
+	if n := d.Count("jane", "INBOX"); n != 6 {
+		t.Errorf("%d messages arrived", n)
 	}
 }

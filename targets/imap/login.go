@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"popferry/targets"
@@ -177,37 +178,64 @@ func (d *dialogue) authenticate(ctx context.Context, s *endpoint.Server) error {
 	d.caps = nil                                 // they change with the login
 	op := fmt.Sprintf("login as %q", s.User)
 	var r reply
+	told := ""
 	if mech == endpoint.UserPass {
 		if !plainASCII(s.User) || !plainASCII(password) {
 			return &targets.Error{Fault: targets.Down, Op: op, Err: errors.New(
 				"the server offers nothing but LOGIN, which cannot carry what is not ASCII")}
 		}
+		d.nc.Hide(password, quote(password))
 		r, err = d.ask(op, "LOGIN "+quote(s.User)+" "+quote(password), nil)
 	} else {
-		r, err = d.sasl(op, mech, s.User, password, ir)
+		r, told, err = d.sasl(op, mech, password, offered, ir)
 	}
-	if err != nil {
+	if err != nil || r.status == "OK" {
 		return err
 	}
-	if r.status != "OK" {
-		return down(op, r)
+	refused := d.nc.LoginRefused(mech, r.raw(), told)
+	if !r.aboutCredentials() {
+		refused.Code = endpoint.CodeLoginUnavailable
 	}
-	return nil
+	return &targets.Error{Fault: targets.Down, Op: op, Err: refused}
 }
 
-func (d *dialogue) sasl(op, mech, user, password string, ir bool) (reply, error) {
-	ex, err := endpoint.NewExchange(mech, user, password)
+// notCredentials are response codes of servers that cannot say now whether user
+// and password are right (RFC 5530).
+var notCredentials = []string{"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG", "THROTTLED"}
+
+// aboutCredentials reports whether a reply to a login is about user and password.
+func (r reply) aboutCredentials() bool {
+	return r.status == "NO" && !slices.Contains(notCredentials, r.code) &&
+		!busyText.MatchString(r.text) && !backOff.MatchString(r.text)
+}
+
+// sasl does AUTHENTICATE. told is what the server said about a refusal before
+// the reply.
+func (d *dialogue) sasl(op, mech, password string, offered []string, ir bool) (r reply, told string, err error) {
+	for {
+		x, err := d.nc.NewExchange(mech, offered, password)
+		if err != nil {
+			return reply{}, "", &targets.Error{Fault: targets.Down, Op: op, Err: err}
+		}
+		if r, err = d.exchange(op, x, ir); err != nil || r.status == "OK" || !x.Again() {
+			return r, x.Said(), err
+		}
+	}
+}
+
+// maxIR is the longest line that may carry an initial response: servers have a
+// limit, and tokens are long (RFC 7162 §4 asks them for 8,192 octets).
+const maxIR = 8000
+
+// exchange is one try.
+func (d *dialogue) exchange(op string, x endpoint.Exchange, ir bool) (reply, error) {
+	mech, first, err := x.Start()
 	if err != nil {
 		return reply{}, &targets.Error{Fault: targets.Down, Op: op, Err: err}
 	}
-	name, first, err := ex.Start()
-	if err != nil {
-		return reply{}, &targets.Error{Fault: targets.Down, Op: op, Err: err}
-	}
-	line := "AUTHENTICATE " + name
-	if first != nil && ir {
-		line += " " + encode64(first)
-		first = nil
+	line := "AUTHENTICATE " + mech
+	if with := line + " " + encode64(first); first != nil && ir && len(with) <= maxIR {
+		line, first = with, nil
 	}
 	r, err := d.ask(op, line, func(challenge []byte) (string, error) {
 		if first != nil {
@@ -219,11 +247,11 @@ func (d *dialogue) sasl(op, mech, user, password string, ir bool) (reply, error)
 		if err != nil {
 			return "", errors.New("the server's challenge is not base64")
 		}
-		answer, err := ex.Next(plain)
+		answer, err := x.Next(plain)
 		return base64.StdEncoding.EncodeToString(answer), err
 	})
 	if err == nil && r.status == "OK" {
-		if err := ex.Done(); err != nil {
+		if err := x.Done(); err != nil {
 			return reply{}, &targets.Error{Fault: targets.Down, Op: op, Err: err}
 		}
 	}

@@ -1,12 +1,16 @@
 package imap_test
 
 import (
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
 
 	"popferry/targets"
+	"popferry/targets/endpoint"
+	"popferry/targets/imap"
 	"popferry/targets/targetstest"
 )
 
@@ -66,5 +70,53 @@ func TestLogin_roundTrips(t *testing.T) {
 	defer mu.Unlock()
 	if got, want := fmt.Sprint(verbs), "[ AUTHENTICATE NAMESPACE LIST EXAMINE APPEND]"; got != want {
 		t.Errorf("said %s, want %s", got, want)
+	}
+}
+
+// TestLogin_refused: only a server that means user and password may say so.
+func TestLogin_refused(t *testing.T) {
+	for reply, want := range map[string]string{
+		"NO [AUTHENTICATIONFAILED] no":                                    endpoint.CodeLoginRefused,
+		"NO [AUTHORIZATIONFAILED] no":                                     endpoint.CodeLoginRefused,
+		"NO [EXPIRED] change it":                                          endpoint.CodeLoginRefused,
+		"NO [ALERT] Application-specific password required":               endpoint.CodeLoginRefused,
+		"NO LOGIN failed.":                                                endpoint.CodeLoginRefused,
+		"NO [UNAVAILABLE] Temporary authentication failure.":              endpoint.CodeLoginUnavailable,
+		"NO [INUSE] later":                                                endpoint.CodeLoginUnavailable,
+		"NO [LIMIT] Rate limit hit":                                       endpoint.CodeLoginUnavailable,
+		"NO [SERVERBUG] oh":                                               endpoint.CodeLoginUnavailable,
+		"NO Request is throttled. Suggested Backoff Time: 9 milliseconds": endpoint.CodeLoginUnavailable,
+		"NO too many connections":                                         endpoint.CodeLoginUnavailable,
+		"BAD what":                                                        endpoint.CodeLoginUnavailable,
+	} {
+		s := start(t, &targetstest.IMAP{Caps: "IMAP4rev1", Hook: func(c targetstest.Command) (a targetstest.Action) {
+			if c.Verb == "LOGIN" {
+				a.Reply = reply
+			}
+			return a
+		}})
+		_, err := append1(t, open(t, config(s.Port())), targetstest.Text(1), "")
+		e, ok := errors.AsType[*endpoint.Error](err)
+		if !ok || e.Code != want || e.Reply != reply || targets.FaultOf(err) != targets.Down {
+			t.Errorf("%q: %v", reply, err)
+		}
+	}
+}
+
+// TestLogin_quoted: a server that quotes what it does not like shows no secret.
+func TestLogin_quoted(t *testing.T) {
+	for _, caps := range []string{"IMAP4rev1", "IMAP4rev1 SASL-IR AUTH=PLAIN"} {
+		s := start(t, &targetstest.IMAP{Caps: caps, Hook: func(c targetstest.Command) (a targetstest.Action) {
+			if c.Verb == "LOGIN" || c.Verb == "AUTHENTICATE" {
+				a.Reply = "NO what is " + c.Line
+			}
+			return a
+		}})
+		tg := open(t, config(s.Port(), func(c *imap.Config) { c.Password = endpoint.SecretValue(`can"ary`) }))
+		_, err := append1(t, tg, targetstest.Text(1), "")
+		if err == nil || !strings.Contains(err.Error(), "***") || strings.Contains(err.Error(), "ary") ||
+			strings.Contains(err.Error(), base64.StdEncoding.EncodeToString([]byte("\x00" + targetstest.User))[:8]) {
+			t.Errorf("%v", err)
+		}
 	}
 }

@@ -25,7 +25,10 @@ type reply struct {
 }
 
 // String returns the server's words as one printable line.
-func (r reply) String() string {
+func (r reply) String() string { return printable(r.raw()) }
+
+// raw returns the server's words.
+func (r reply) raw() string {
 	var b strings.Builder
 	b.WriteString(r.status)
 	if r.code != "" {
@@ -38,7 +41,7 @@ func (r reply) String() string {
 	if r.text != "" {
 		b.WriteString(" " + r.text)
 	}
-	return printable(b.String())
+	return b.String()
 }
 
 // maxReply is how much of what a server says is worth keeping.

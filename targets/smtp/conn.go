@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/emersion/go-sasl"
 	gosmtp "github.com/emersion/go-smtp"
 
 	"popferry/targets"
@@ -170,25 +170,65 @@ func (c *conn) authenticate(ctx context.Context, cfg *Config) error {
 		return down("login", err)
 	}
 	op := fmt.Sprintf("login as %q", cfg.User)
-	ex, err := endpoint.NewExchange(mech, cfg.User, password)
-	if err == nil {
-		err = c.peer.Auth(answers{ex})
+	for {
+		x, err := c.nc.NewExchange(mech, c.mechanisms, password)
+		if err != nil {
+			return down(op, err)
+		}
+		if err = c.peer.Auth(&answers{Exchange: x}); err == nil {
+			err = x.Done()
+		}
+		said, refused := errors.AsType[*gosmtp.SMTPError](err)
+		switch {
+		case err == nil:
+			return nil
+		case !refused:
+			return down(op, err)
+		case x.Again():
+			continue
+		}
+		r := replyOf(said)
+		e := c.nc.LoginRefused(mech, r.raw(), x.Said())
+		if !r.aboutCredentials() {
+			e.Code = endpoint.CodeLoginUnavailable
+		}
+		return &targets.Error{Fault: targets.Down, Op: op, Err: e}
 	}
-	if err == nil {
-		err = ex.Done()
-	}
-	if err != nil {
-		return down(op, err)
-	}
-	return nil
 }
 
-// answers is an exchange whose empty answers are sent: go-smtp takes nil for the
-// end of the dialogue.
-type answers struct{ sasl.Client }
+// aboutCredentials reports whether a reply to AUTH is about user and password
+// (RFC 4954 §6). One that begins with 4 is about the server, and 500 to 504 about
+// the command.
+func (r reply) aboutCredentials() bool {
+	return r.code/100 == 5 && r.code > 504
+}
 
-func (a answers) Next(challenge []byte) ([]byte, error) {
-	p, err := a.Client.Next(challenge)
+// maxAuthLine is the longest AUTH that may carry an initial response (RFC 4954
+// §4, RFC 5321 §4.5.3.1.4).
+const maxAuthLine = 510
+
+// answers is an exchange as go-smtp wants it: a first answer that is too long for
+// the command's line waits until the server asks, and empty ones are sent, for
+// nil would be the end of the dialogue.
+type answers struct {
+	endpoint.Exchange
+	held []byte
+}
+
+func (a *answers) Start() (string, []byte, error) {
+	mech, first, err := a.Exchange.Start()
+	if len("AUTH ")+len(mech)+1+base64.StdEncoding.EncodedLen(len(first)) > maxAuthLine {
+		first, a.held = nil, first
+	}
+	return mech, first, err
+}
+
+func (a *answers) Next(challenge []byte) ([]byte, error) {
+	if first := a.held; first != nil {
+		a.held = nil
+		return first, nil
+	}
+	p, err := a.Exchange.Next(challenge)
 	if p == nil {
 		p = []byte{}
 	}
@@ -199,13 +239,18 @@ func (a answers) Next(challenge []byte) ([]byte, error) {
 func down(op string, err error) error {
 	e := &targets.Error{Fault: targets.Down, Op: op, Err: err}
 	if said, ok := errors.AsType[*gosmtp.SMTPError](err); ok {
-		r := reply{code: said.Code, text: strings.ReplaceAll(said.Message, "\n", " ")}
-		if said.EnhancedCode != (gosmtp.EnhancedCode{}) {
-			r.enhanced = fmt.Sprintf("%d.%d.%d", said.EnhancedCode[0], said.EnhancedCode[1], said.EnhancedCode[2])
-		}
-		e.Reply, e.Err = r.String(), nil
+		e.Reply, e.Err = replyOf(said).String(), nil
 	}
 	return e
+}
+
+// replyOf is what go-smtp read.
+func replyOf(said *gosmtp.SMTPError) reply {
+	r := reply{code: said.Code, text: strings.ReplaceAll(said.Message, "\n", " ")}
+	if said.EnhancedCode != (gosmtp.EnhancedCode{}) {
+		r.enhanced = fmt.Sprintf("%d.%d.%d", said.EnhancedCode[0], said.EnhancedCode[1], said.EnhancedCode[2])
+	}
+	return r
 }
 
 func refused(op string, r reply) error {

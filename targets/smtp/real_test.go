@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -208,8 +209,32 @@ func TestPostfix_everything(t *testing.T) {
 			Port: p.SMTP, TLS: endpoint.StartTLS, CAFile: p.CAFile, User: "jane", Password: endpoint.SecretValue("wrong"),
 		}})
 		_, err := tg.Deliver(t.Context(), targetstest.Message(targetstest.Text(1)), targets.Dest{})
-		if targets.FaultOf(err) != targets.Down || !strings.Contains(err.Error(), `login as "jane": 535`) {
+		e, ok := errors.AsType[*endpoint.Error](err)
+		if targets.FaultOf(err) != targets.Down || !ok || e.Code != endpoint.CodeLoginRefused || !strings.HasPrefix(e.Reply, "535 5.7.8 ") {
 			t.Errorf("%v, want a login that is refused", err)
 		}
 	})
+}
+
+// TestPostfix_login: every mechanism.
+func TestPostfix_login(t *testing.T) {
+	dir, err := os.MkdirTemp("/tmp", "sasl") //nolint:usetesting // a socket's path may have 107 octets
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "auth")
+	dovecot.Start(t, dovecot.AuthAt(socket), "auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256")
+	p := postfix.Start(t, postfix.AuthAt(socket))
+	for _, mech := range []string{"plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "auto"} {
+		tg := openReal(t, Config{Server: endpoint.Server{
+			Port: p.SMTP, TLS: endpoint.StartTLS, CAFile: p.CAFile, User: "jane", Password: endpoint.SecretValue(dovecot.Password), Auth: mech,
+		}})
+		if _, err := tg.Deliver(t.Context(), targetstest.Message(targetstest.Text(1)), targets.Dest{}); err != nil {
+			t.Errorf("%s: %v", mech, err)
+		}
+	}
 }

@@ -28,7 +28,10 @@ type reply struct {
 }
 
 // String returns the server's words as one printable line.
-func (r reply) String() string {
+func (r reply) String() string { return endpoint.Printable(r.raw(), maxWords) }
+
+// raw returns the server's words.
+func (r reply) raw() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%03d", r.code)
 	for _, s := range []string{r.enhanced, r.text} {
@@ -36,7 +39,7 @@ func (r reply) String() string {
 			b.WriteString(" " + s)
 		}
 	}
-	return endpoint.Printable(b.String(), maxWords)
+	return b.String()
 }
 
 func (r reply) ok() bool { return r.code/100 == 2 }

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -144,12 +145,38 @@ func (e *session) prove(mech string, ask func(string) (string, error)) (string, 
 			return "", errSASL
 		}
 		return user, nil
-	case "SCRAM-SHA-1":
-		return e.scram(sha1.New, ask)
-	case "SCRAM-SHA-256":
-		return e.scram(sha256.New, ask)
+	case "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS":
+		return e.scram(mech, sha1.New, ask)
+	case "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS":
+		return e.scram(mech, sha256.New, ask)
+	case "XOAUTH2", "OAUTHBEARER":
+		return e.bearer(ask)
 	}
 	return "", errSASL
+}
+
+// bearer is the server of XOAUTH2 and of RFC 7628. A token that is not good is
+// told so in a challenge.
+func (e *session) bearer(ask func(string) (string, error)) (string, error) {
+	answer, err := ask("")
+	if err != nil {
+		return "", err
+	}
+	var user, token string
+	for f := range strings.FieldsFuncSeq(answer, func(r rune) bool { return r == 1 }) {
+		if rest, ok := strings.CutPrefix(f, "user="); ok {
+			user = rest
+		} else if _, rest, ok := strings.Cut(f, "n,a="); ok {
+			user = strings.NewReplacer("=2C", ",", "=3D", "=").Replace(strings.TrimSuffix(rest, ","))
+		} else if rest, ok := strings.CutPrefix(f, "auth=Bearer "); ok {
+			token = rest
+		}
+	}
+	if e.s.Token == nil || !e.s.Token(user, token) {
+		_, _ = ask(`{"status":"invalid_token","schemes":"bearer","scope":"mail"}`)
+		return "", errSASL
+	}
+	return user, nil
 }
 
 func (e *session) compare(user, password string) (string, error) {
@@ -159,14 +186,48 @@ func (e *session) compare(user, password string) (string, error) {
 	return user, nil
 }
 
+// binding is what this end knows of the TLS connection, by kind.
+func (e *session) binding(kind string) ([]byte, bool) {
+	tc, ok := e.nc.(*tls.Conn)
+	if !ok || !slices.Contains(e.s.Bindings, kind) {
+		return nil, false
+	}
+	state := tc.ConnectionState()
+	switch kind {
+	case "tls-exporter":
+		data, err := state.ExportKeyingMaterial("EXPORTER-Channel-Binding", []byte{}, 32)
+		return data, err == nil
+	case "tls-unique":
+		return state.TLSUnique, state.TLSUnique != nil
+	case "tls-server-end-point":
+		sum := sha256.Sum256(e.s.cert.Certificate[0])
+		return sum[:], true
+	}
+	return nil, false
+}
+
 // scram is the server of RFC 5802.
-func (e *session) scram(h func() hash.Hash, ask func(string) (string, error)) (string, error) {
+func (e *session) scram(mech string, h func() hash.Hash, ask func(string) (string, error)) (string, error) {
 	first, err := ask("")
-	bare, gs2 := strings.CutPrefix(first, "n,,")
-	name, nonce, ok := strings.Cut(bare, ",r=")
+	flag, rest, ok := strings.Cut(first, ",,")
+	var bound []byte
+	switch kind, plus := strings.CutPrefix(flag, "p="); {
+	case plus != strings.HasSuffix(mech, "-PLUS"), !plus && flag != "n" && flag != "y":
+		ok = false
+	case flag == "y" && slices.Contains(e.mechanisms(), mech+"-PLUS"):
+		_, _ = ask("e=server-does-support-channel-binding")
+		return "", errSASL
+	case plus:
+		if bound, ok = e.binding(kind); !ok {
+			_, _ = ask("e=unsupported-channel-binding-type")
+			return "", errSASL
+		}
+	}
+	bare := rest
+	name, nonce, hasNonce := strings.Cut(bare, ",r=")
 	user := strings.NewReplacer("=2C", ",", "=3D", "=").Replace(strings.TrimPrefix(name, "n="))
 	password, known := e.s.password(user)
-	if err != nil || !gs2 || !ok || !known {
+	if err != nil || !ok || !hasNonce || !known {
 		return "", errSASL
 	}
 	nonce += rand.Text()
@@ -178,7 +239,8 @@ func (e *session) scram(h func() hash.Hash, ask func(string) (string, error)) (s
 	}
 	without, proof64, _ := strings.Cut(final, ",p=")
 	proof, err := base64.StdEncoding.DecodeString(proof64)
-	if err != nil || without != "c=biws,r="+nonce {
+	channel := base64.StdEncoding.EncodeToString(append([]byte(flag+",,"), bound...))
+	if err != nil || without != "c="+channel+",r="+nonce {
 		return "", errSASL
 	}
 	mac := func(key []byte, text string) []byte {

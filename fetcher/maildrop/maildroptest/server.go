@@ -59,10 +59,15 @@ type Server struct {
 	NoCAPA    bool          // CAPA is an unknown command
 	Caps      []string      // lines of CAPA; nil is DefaultCaps. UIDL and TOP work only if named, or with NoCAPA
 	SASL      []string      // mechanisms; nil is DefaultSASL, empty is none
+	Bindings  []string      // kinds of channel binding for SCRAM-…-PLUS, which SASL must name
 	Exclusive bool          // a maildrop that is being read is [IN-USE]
 	Latency   time.Duration // between the arrival of a command and its reply
 	Consumes  bool          // what RETR has sent is in no later session, though not deleted
 	Page      int           // a session sees only so many, from the oldest on; 0 is all
+	// Token tells whether a token is good for a user, for XOAUTH2 and OAUTHBEARER,
+	// which SASL must name. nil takes none.
+	Token  func(user, token string) bool
+	MaxTLS uint16 // newest version of TLS; 0 is all
 	// Hook is called before a command is answered, with the number of the
 	// session (from 1) and the command as it came; for the greeting with
 	// "GREETING". It may call the Server's methods. nil is a good server.

@@ -78,7 +78,7 @@ func (e *session) line() (string, error) {
 }
 
 func (e *session) handshake() {
-	e.nc = tls.Server(e.nc, &tls.Config{Certificates: []tls.Certificate{e.s.cert}, MinVersion: tls.VersionTLS12})
+	e.nc = tls.Server(e.nc, &tls.Config{Certificates: []tls.Certificate{e.s.cert}, MinVersion: tls.VersionTLS12, MaxVersion: e.s.MaxTLS})
 	e.secure = true
 }
 
