@@ -175,7 +175,7 @@ func explainEndpoint(e *endpoint.Error) *problem {
 	case e.Code == "password-unavailable":
 		p.exit = exitConfig
 		p.lines = hint("Check password_file or password_command. Nobody was asked to log in.")
-	case e.Code == "ca-file":
+	case e.Code == endpoint.CodeCAFile, e.Code == endpoint.CodeClientCert:
 		p.exit = exitConfig
 	case e.Code == endpoint.CodeLoginRefused:
 		return loginRefused(e.Addr, e.User, e.Reply, e.Mechanism)

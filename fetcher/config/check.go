@@ -54,4 +54,6 @@ func (c *Config) SecretFiles() []string {
 	return paths
 }
 
-func (m mentioned) secret() bool { return strings.HasSuffix(m.key, "_file") && m.key != "ca_file" }
+func (m mentioned) secret() bool {
+	return strings.HasSuffix(m.key, "_file") && m.key != "ca_file" || m.key == "client_key"
+}

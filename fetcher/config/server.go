@@ -52,7 +52,7 @@ func (p protocol) port(t endpoint.TLS) int {
 }
 
 // laterServer are the keys of a server that only later versions know.
-var laterServer = []string{"provider", "client_cert", "client_key", "proxy", "source_ip", "oauth"}
+var laterServer = []string{"provider", "proxy", "source_ip", "oauth"}
 
 // serverKeys are the keys that accounts and targets have in common, split into
 // those that come first in every list and the others.
@@ -95,6 +95,14 @@ func serverKeys[T any](p protocol, of func(*T) *endpoint.Server) (first, rest []
 			func(d *decoder, v value, t *T) { of(t).ServerName = d.host(v) },
 		},
 		{
+			"client_cert", "none", "PEM file with a certificate to show the server, where it asks for one.",
+			func(d *decoder, v value, t *T) { of(t).ClientCert = d.file(v) },
+		},
+		{
+			"client_key", "none", "PEM file with the key of client_cert.",
+			func(d *decoder, v value, t *T) { of(t).ClientKey = d.file(v) },
+		},
+		{
 			"auth", "auto", "How to log in: " + strings.Join(p.auths, ", ") + ".",
 			func(d *decoder, v value, t *T) { of(t).Auth = d.word(v, p.auths...) },
 		},
@@ -132,7 +140,7 @@ func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields,
 		s.Timeout = time.Minute
 	}
 	if s.TLS == endpoint.Plain {
-		for _, k := range []string{"ca_file", "tls_fingerprint", "tls_server_name"} {
+		for _, k := range []string{"ca_file", "tls_fingerprint", "tls_server_name", "client_cert", "client_key"} {
 			if v, ok := f[k]; ok {
 				d.fail(v.Node, "config-conflict", "%s in %s has no effect with tls: none", k, where)
 			}
@@ -145,6 +153,11 @@ func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields,
 	if v, ok := f["ca_file"]; ok && f.has("tls_fingerprint") {
 		d.fail(v.Node, "config-conflict", "ca_file in %s has no effect beside tls_fingerprint", where).
 			Hint = "Keep one of the two."
+	}
+	for have, need := range map[string]string{"client_cert": "client_key", "client_key": "client_cert"} {
+		if v, ok := f[have]; ok && !f.has(need) {
+			d.fail(v.Node, "config-missing-key", "%s has %s and no %s", where, have, need)
+		}
 	}
 	switch v := f.or("port", n); {
 	case p.implicit == p.clear: // one port for everything

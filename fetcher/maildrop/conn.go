@@ -133,17 +133,12 @@ func (c *Conn) greet(ctx context.Context) error {
 func (c *Conn) startTLS(ctx context.Context) error {
 	switch err := c.command(ctx, "STLS"); {
 	case Usable(err) && err != nil:
-		return &endpoint.Error{
-			Stage: "tls", Code: "starttls-refused", Addr: c.cfg.Addr(), Err: err, Text: "the server does not offer STLS: " + errReply(c.lc.last.text),
-			Hint: "Use tls: implicit (port 995) if the server has it. Nothing was sent in clear.",
-		}
+		return c.cfg.NoTLS("STLS", errReply(c.lc.last.text), 995)
 	case err != nil:
 		return err
 	}
 	if c.lc.br.Buffered() > 0 {
-		// Whoever sits on the line may have written it, to be read as if it came
-		// through TLS.
-		return c.fail(ctx, "STLS", botchf("the server went on in clear after agreeing to TLS"))
+		return c.cfg.SentAhead("STLS")
 	}
 	return c.nc.StartTLS(ctx)
 }

@@ -245,7 +245,7 @@ func TestDial_tls(t *testing.T) {
 		{"fingerprint of an expired one", expired, 0, func(s *Server) { s.Fingerprint = sumOf(expired) }, ""},
 		{"server name", elsewhere, 0, func(s *Server) { s.CAFile, s.ServerName = pemFile(t, elsewhere), "mail.example" }, ""},
 		{"TLS 1.2", good, tls.VersionTLS12, func(s *Server) { s.CAFile = pemFile(t, good) }, ""},
-		{"TLS 1.1", good, tls.VersionTLS11, func(s *Server) { s.CAFile = pemFile(t, good) }, "tls-failed"},
+		{"TLS 1.1", good, tls.VersionTLS11, func(s *Server) { s.CAFile = pemFile(t, good) }, "tls-too-old"},
 		{"self-signed", good, 0, nil, "tls-untrusted"},
 		{"another fingerprint", good, 0, func(s *Server) { s.Fingerprint = sumOf(elsewhere) }, "tls-fingerprint"},
 		{"a fingerprint beats ca_file", good, 0, func(s *Server) { s.CAFile, s.Fingerprint = pemFile(t, good), sumOf(elsewhere) }, "tls-fingerprint"},
@@ -253,6 +253,7 @@ func TestDial_tls(t *testing.T) {
 		{"not valid yet", early, 0, func(s *Server) { s.CAFile = pemFile(t, early) }, "tls-expired"},
 		{"another host", elsewhere, 0, func(s *Server) { s.CAFile = pemFile(t, elsewhere) }, "tls-wrong-host"},
 		{"ca_file missing", good, 0, func(s *Server) { s.CAFile = "/nonexistent" }, "ca-file"},
+		{"client_cert missing", good, 0, func(s *Server) { s.ClientCert, s.ClientKey = "/nonexistent", "/nonexistent" }, "client-cert"},
 		{"ca_file garbage", good, 0, func(s *Server) { s.CAFile = garbage }, "ca-file"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -277,6 +278,96 @@ func TestDial_tls(t *testing.T) {
 				t.Errorf("%+v, want %s", err, tt.code)
 			}
 		})
+	}
+}
+
+// chain makes a certificate signed by an intermediate authority and returns it
+// with that, and the root.
+func chain(t *testing.T) (server tls.Certificate, root *x509.Certificate) {
+	t.Helper()
+	sign := func(c, parent *x509.Certificate, by *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(1), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+		if parent == nil {
+			parent, by = c, key
+		}
+		der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, by)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err = x509.ParseCertificate(der); err != nil {
+			t.Fatal(err)
+		}
+		return c, key
+	}
+	authority := func(name string) *x509.Certificate {
+		return &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true}
+	}
+	root, rootKey := sign(authority("root"), nil, nil)
+	middle, middleKey := sign(authority("middle"), root, rootKey)
+	leaf, key := sign(&x509.Certificate{Subject: pkix.Name{CommonName: "leaf"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, middle, middleKey)
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw, middle.Raw}, PrivateKey: key}, root
+}
+
+// The line to write names the server's own certificate, whichever of its chain
+// was found wanting.
+func TestDial_untrustedChain(t *testing.T) {
+	cert, root := chain(t)
+	s := serve(t, func(nc net.Conn) {
+		tc := tls.Server(nc, &tls.Config{Certificates: []tls.Certificate{cert}})
+		_ = tc.Handshake()
+		io.Copy(io.Discard, tc)
+	})
+	_, err := s.Dial(t.Context())
+	e, ok := errors.AsType[*Error](err)
+	leaf, _ := x509.ParseCertificate(cert.Certificate[0])
+	if !ok || e.Code != "tls-untrusted" || !strings.Contains(e.Hint, "tls_fingerprint: "+FingerprintOf(leaf)) ||
+		!strings.Contains(e.Hint, "Certificate: CN=leaf, issued by CN=middle") {
+		t.Errorf("%+v", err)
+	}
+	s.Fingerprint = sumOf(cert)
+	c, err := s.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	s.Fingerprint, s.CAFile = nil, pemFile(t, tls.Certificate{Certificate: [][]byte{root.Raw}})
+	if c, err = s.Dial(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+// A server that wants to know who we are is shown a certificate.
+func TestDial_clientCert(t *testing.T) {
+	cert, ours := certificate(t, nil), certificate(t, func(c *x509.Certificate) { c.Subject.CommonName = "jane" })
+	shown := make(chan string, 1)
+	s := serve(t, func(nc net.Conn) {
+		tc := tls.Server(nc, &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert})
+		if tc.Handshake() == nil {
+			shown <- tc.ConnectionState().PeerCertificates[0].Subject.CommonName
+		}
+		io.Copy(io.Discard, tc)
+	})
+	key, err := x509.MarshalPKCS8PrivateKey(ours.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyFile := filepath.Join(t.TempDir(), "key.pem")
+	if err := os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.CAFile, s.ClientCert, s.ClientKey = pemFile(t, cert), pemFile(t, ours), keyFile
+	c, err := s.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := <-shown; got != "jane" {
+		t.Errorf("shown %q", got)
 	}
 }
 

@@ -39,6 +39,8 @@ type Server struct {
 	CAFile      string // PEM; replaces the system's roots when set
 	Fingerprint []byte // SHA-256 of the only leaf certificate to accept; nil: check the chain
 	ServerName  string // to ask for and to check; "" is Host
+	ClientCert  string // PEM file with the certificate to show the server; "" is none
+	ClientKey   string // PEM file with its key
 
 	User     string
 	Password Secret

@@ -71,8 +71,7 @@ func (d *dialogue) login(ctx context.Context, s *endpoint.Server) error {
 	}
 	if s.TLS == endpoint.StartTLS {
 		if greeting.status == "PREAUTH" {
-			return &targets.Error{Fault: targets.Down, Op: "STARTTLS", Err: errors.New(
-				"the server says it knows us already, before TLS: somebody may be in between")}
+			return s.Preauth()
 		}
 		if err := d.startTLS(ctx); err != nil {
 			return err
@@ -120,19 +119,17 @@ func (d *dialogue) startTLS(ctx context.Context) error {
 		return err
 	}
 	if !d.caps["STARTTLS"] {
-		return &targets.Error{Fault: targets.Down, Op: "STARTTLS", Err: errors.New(
-			"the server does not offer it; popferry does not go on without TLS (tls: implicit, port 993, may work)")}
+		return d.nc.Server().NoTLS("STARTTLS", "", 993)
 	}
 	r, err := d.ask("STARTTLS", "STARTTLS", nil)
 	if err != nil {
 		return err
 	}
 	if r.status != "OK" {
-		return down("STARTTLS", r)
+		return d.nc.Server().NoTLS("STARTTLS", r.raw(), 993)
 	}
 	if d.br.Buffered() > 0 {
-		return &targets.Error{Fault: targets.Down, Op: "STARTTLS", Err: errors.New(
-			"something was sent ahead of TLS: somebody may be in between")}
+		return d.nc.Server().SentAhead("STARTTLS")
 	}
 	if err := d.nc.StartTLS(ctx); err != nil {
 		return err

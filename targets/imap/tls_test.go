@@ -16,11 +16,11 @@ import (
 // TestLogin_noTLS: without TLS nothing goes on, and the password stays here.
 func TestLogin_noTLS(t *testing.T) {
 	for _, c := range []struct{ name, greeting, starttls, want string }{
-		{"stripped", "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi", "", "does not offer it"},
+		{"stripped", "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi", "", "does not offer STARTTLS"},
 		{"PREAUTH", "* PREAUTH [CAPABILITY IMAP4rev1] hi", "", "knows us already"},
 		{"PREAUTH, offers it", "* PREAUTH [CAPABILITY IMAP4rev1 STARTTLS] hi", "OK", "knows us already"},
 		{"refused", "* OK [CAPABILITY IMAP4rev1 STARTTLS] hi", "NO not now", "NO not now"},
-		{"sent ahead", "* OK [CAPABILITY IMAP4rev1 STARTTLS] hi", "OK go\r\n* CAPABILITY IMAP4rev1 AUTH=PLAIN", "ahead of TLS"},
+		{"sent ahead", "* OK [CAPABILITY IMAP4rev1 STARTTLS] hi", "OK go\r\n* CAPABILITY IMAP4rev1 AUTH=PLAIN", "in clear after the server agreed"},
 		{"referral", "* OK [CAPABILITY IMAP4rev1 STARTTLS] hi", "NO [REFERRAL imap://evil.example/] go there", "REFERRAL"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

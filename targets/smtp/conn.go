@@ -142,7 +142,7 @@ func (c *conn) hello(lmtp bool) error {
 func (c *conn) startTLS(ctx context.Context) error {
 	const op = "STARTTLS"
 	if ok, _ := c.peer.Extension(op); !ok {
-		return down(op, errors.New("the server does not offer it; popferry does not go on without TLS (tls: implicit, port 465, may work)"))
+		return c.nc.Server().NoTLS(op, "", 465)
 	}
 	if _, err := io.WriteString(c.nc, "STARTTLS\r\n"); err != nil {
 		return down(op, err)
@@ -152,9 +152,9 @@ func (c *conn) startTLS(ctx context.Context) error {
 	case err != nil:
 		return down(op, err)
 	case r.code != 220:
-		return refused(op, r)
+		return c.nc.Server().NoTLS(op, r.raw(), 465)
 	case c.br.Buffered() > 0:
-		return down(op, errors.New("something was sent ahead of TLS: somebody may be in between"))
+		return c.nc.Server().SentAhead(op)
 	}
 	return c.nc.StartTLS(ctx)
 }
