@@ -21,6 +21,11 @@ func (a *app) load() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.withhold != nil {
+		for _, name := range c.SecretVars {
+			a.withhold(name)
+		}
+	}
 	if !a.flags.quiet && a.flags.verbose == 0 {
 		a.level = c.Log.Level
 		a.verbose = c.Log.Level <= slog.LevelDebug

@@ -23,6 +23,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	_ "time/tzdata" // times of day need zones, and a scratch image has none
 
@@ -30,7 +31,33 @@ import (
 )
 
 func main() {
-	os.Exit(run(interruptible(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.LookupEnv))
+	e := &environment{held: map[string]string{}}
+	os.Exit(run(interruptible(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, e.lookup, e.withhold))
+}
+
+// environment is the process's, without the variables that are withheld from
+// the commands it starts: password commands and whatever these start.
+type environment struct {
+	mu   sync.Mutex
+	held map[string]string
+}
+
+func (e *environment) lookup(name string) (string, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if v, ok := e.held[name]; ok {
+		return v, true
+	}
+	return os.LookupEnv(name)
+}
+
+func (e *environment) withhold(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if v, ok := os.LookupEnv(name); ok {
+		e.held[name] = v
+		os.Unsetenv(name)
+	}
 }
 
 // interrupted is why the context ended: a signal.
@@ -60,7 +87,10 @@ func interruptible() context.Context {
 }
 
 // run is the whole program: it returns the exit code. ctx ends with an
-// interrupted as its cause. env looks up an environment variable.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) (string, bool)) int {
-	return newApp(stdin, stdout, stderr, env).main(ctx, args)
+// interrupted as its cause. env looks up an environment variable; withhold keeps
+// one from commands that are started, and may be nil.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) (string, bool), withhold func(string)) int {
+	a := newApp(stdin, stdout, stderr, env)
+	a.withhold = withhold
+	return a.main(ctx, args)
 }

@@ -26,6 +26,8 @@ type app struct {
 	stderr *stream
 	env    func(string) (string, bool)
 
+	withhold func(name string) // see run
+
 	flags struct {
 		config, state    string
 		quiet            bool

@@ -233,7 +233,7 @@ func TestTally_interrupted(t *testing.T) {
 func TestRun_panic(t *testing.T) {
 	bad := func(string) (string, bool) { panic("the environment\x1b is gone") }
 	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), []string{"version"}, nil, &stdout, &stderr, bad); code != exitBug {
+	if code := run(t.Context(), []string{"version"}, nil, &stdout, &stderr, bad, nil); code != exitBug {
 		t.Errorf("exit code %d", code)
 	}
 	if got := stderr.String(); !strings.HasPrefix(got, `popferry has a bug and had to stop: the environment\x1b is gone`) ||
@@ -251,7 +251,7 @@ func (broken) Write([]byte) (int, error) {
 
 func TestRun_brokenOutput(t *testing.T) {
 	var stderr bytes.Buffer
-	if code := run(t.Context(), []string{"version"}, nil, broken{}, &stderr, anything); code != exitState {
+	if code := run(t.Context(), []string{"version"}, nil, broken{}, &stderr, anything, nil); code != exitState {
 		t.Errorf("exit code %d: %s", code, &stderr)
 	}
 	if !strings.Contains(stderr.String(), "standard output: write /dev/stdout: no space left on device") {

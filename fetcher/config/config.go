@@ -72,6 +72,10 @@ type Config struct {
 	Jobs     []*Job     // in the order of the file
 	Notify   []*Notify  // likewise
 
+	// SecretVars are the environment variables that hold secrets. Whoever owns the
+	// environment should keep them from the commands it starts.
+	SecretVars []string
+
 	// Warnings are about what is allowed and probably not meant, by place.
 	Warnings []*Error
 
@@ -158,7 +162,7 @@ func (d *decoder) result(c *Config) error {
 	if len(d.errs) > 0 {
 		return Errors(d.errs)
 	}
-	c.Warnings, c.inline, c.files = d.warns, d.inline, d.files
+	c.Warnings, c.inline, c.files, c.SecretVars = d.warns, d.inline, d.files, d.secretVars
 	return nil
 }
 

@@ -33,6 +33,7 @@ type decoder struct {
 	drafts      []*ruleDraft          // all rules
 	accountRefs []ref                 // accounts that rules mention
 	expanded    []string              // values of variables in folder templates
+	secretVars  []string              // variables that secrets are taken from
 }
 
 // value is a node with the key it stands under, for the words of an error.

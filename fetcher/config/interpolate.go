@@ -2,6 +2,7 @@ package config
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -67,6 +68,9 @@ func (d *decoder) expand(v value, ours func(name string) bool) (string, bool) {
 	return b.String(), ok
 }
 
+// secretKeys are the keys whose values themselves are secrets.
+var secretKeys = []string{"password", "client_secret", "proxy"}
+
 // variable returns the value of one variable, which stands at octet at of v.
 func (d *decoder) variable(v value, at int, body string) (string, bool) {
 	m := variable.FindStringSubmatch(body)
@@ -80,6 +84,9 @@ func (d *decoder) variable(v value, at int, body string) (string, bool) {
 	}
 	name, op, word := m[1], m[2], m[3]
 	got, set := d.env(name)
+	if set && slices.Contains(secretKeys, v.key) && !slices.Contains(d.secretVars, name) {
+		d.secretVars = append(d.secretVars, name)
+	}
 	switch {
 	case set && got != "", set && op == "":
 		return got, true

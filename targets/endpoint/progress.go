@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -26,8 +27,9 @@ type Conn struct {
 	got   int           // octets since the last progress
 	busy  bool          // a Read is under way, since `since`
 
-	hidden        []string // see Hide
-	byCertificate bool     // channel binding is tls-server-end-point; the login alone looks at it
+	log           *slog.Logger // see Trace; nil for none
+	hidden        []string     // see Hide
+	byCertificate bool         // channel binding is tls-server-end-point; the login alone looks at it
 }
 
 const defaultTimeout = time.Minute

@@ -131,7 +131,7 @@ func (c *Conn) NewExchange(mech string, offered []string, secret string) (Exchan
 // newExchange is NewExchange without a connection.
 func newExchange(mech, user, secret string, l link) (Exchange, error) {
 	if strings.ContainsAny(user, "\r\n\x00") || strings.ContainsAny(secret, "\r\n\x00") {
-		return nil, errors.New("user or password holds a line break or a NUL, which no mail protocol can send")
+		return nil, errors.New("user or password holds a line break or a NUL, which no protocol can send")
 	}
 	switch mech {
 	case ScramSHA256Plus, ScramSHA256, ScramSHA1Plus, ScramSHA1:

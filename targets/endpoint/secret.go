@@ -13,17 +13,18 @@ import (
 )
 
 // Secret is a password, or where to get it. However it is printed, logged or
-// marshalled it reads "***"; only Reveal gives it out. The zero Secret is no
+// marshalled it reads "***", and printers that go through values by reflection
+// see no more than a function; only Reveal gives it out. The zero Secret is no
 // secret at all.
 type Secret struct {
-	value   string
+	name    string        // of the key in the configuration, for errors
+	value   func() string // of what is written there
 	file    string
 	command []string
-	key     string // what the configuration calls it; "" is password
 }
 
 // SecretValue is a secret written in the configuration.
-func SecretValue(v string) Secret { return Secret{value: v} }
+func SecretValue(v string) Secret { return Secret{value: func() string { return v }} }
 
 // SecretFile is a secret that is the first line of a file, read at every
 // login, so that it may change under a running process.
@@ -33,14 +34,14 @@ func SecretFile(path string) Secret { return Secret{file: path} }
 // every login: argv without a shell.
 func SecretCommand(argv ...string) Secret { return Secret{command: argv} }
 
-// Named returns the secret that the configuration calls key, KEY_file or
-// KEY_command, for errors.
+// Named returns the secret with another name than "password" in errors: its key
+// in the configuration.
 func (s Secret) Named(key string) Secret {
-	s.key = key
+	s.name = key
 	return s
 }
 
-func (s Secret) name() string { return cmp.Or(s.key, "password") }
+func (s Secret) key() string { return cmp.Or(s.name, "password") }
 
 const (
 	secretTime   = 10 * time.Second
@@ -49,7 +50,7 @@ const (
 )
 
 // IsZero reports whether there is no secret.
-func (s Secret) IsZero() bool { return s.value == "" && s.file == "" && s.command == nil }
+func (s Secret) IsZero() bool { return s.value == nil && s.file == "" && s.command == nil }
 
 // Format prints ***, whatever the verb.
 func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, "***") }
@@ -61,9 +62,11 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte("***"), nil }
 // within ten seconds. A secret that holds CR, LF or NUL is an error: it cannot
 // be sent in any protocol, and could be read as a second command.
 func (s Secret) Reveal(ctx context.Context) (string, error) {
-	v := s.value
+	v := ""
 	var err error
 	switch {
+	case s.value != nil:
+		v = s.value()
 	case s.file != "":
 		v, err = s.read()
 	case s.command != nil:
@@ -73,10 +76,10 @@ func (s Secret) Reveal(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if v == "" {
-		return "", fmt.Errorf("the %s is empty", s.name())
+		return "", fmt.Errorf("the %s is empty", s.key())
 	}
 	if strings.ContainsAny(v, "\r\n\x00") {
-		return "", fmt.Errorf("the %s holds a line break or a NUL, which no protocol can send", s.name())
+		return "", fmt.Errorf("the %s holds a line break or a NUL, which no protocol can send", s.key())
 	}
 	return v, nil
 }
@@ -84,12 +87,12 @@ func (s Secret) Reveal(ctx context.Context) (string, error) {
 func (s Secret) read() (string, error) {
 	f, err := os.Open(s.file)
 	if err != nil {
-		return "", fmt.Errorf("%s_file: %w", s.name(), err)
+		return "", fmt.Errorf("%s_file: %w", s.key(), err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, secretOctets))
 	if err != nil {
-		return "", fmt.Errorf("%s_file: %w", s.name(), err)
+		return "", fmt.Errorf("%s_file: %w", s.key(), err)
 	}
 	return firstLine(b), nil
 }
@@ -103,10 +106,10 @@ func (s Secret) run(ctx context.Context) (string, error) {
 	cmd.WaitDelay = time.Second // a grandchild may hold the pipe open
 	err := cmd.Run()
 	if ctx.Err() == context.DeadlineExceeded {
-		return "", fmt.Errorf("%s_command %q did not end within %s", s.name(), s.command[0], secretTime)
+		return "", fmt.Errorf("%s_command %q did not end within %s", s.key(), s.command[0], secretTime)
 	}
 	if err != nil {
-		return "", fmt.Errorf("%s_command %q: %w; it said: %q", s.name(), s.command[0], err, strings.TrimSpace(stderr.b.String()))
+		return "", fmt.Errorf("%s_command %q: %w; it said: %q", s.key(), s.command[0], err, strings.TrimSpace(stderr.b.String()))
 	}
 	return firstLine(out.b.Bytes()), nil
 }

@@ -5,12 +5,17 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"gopkg.in/yaml.v3"
 )
 
 // However a secret is printed, it does not show.
@@ -32,6 +37,13 @@ func TestSecret_hidden(t *testing.T) {
 		t.Fatal(err)
 	}
 	out.Write(j)
+	y, err := yaml.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Write(y)
+	cmp.Diff(c, config{}, cmp.Reporter(&reporter{&out}), cmp.Exporter(func(reflect.Type) bool { return true }))
+	walk(&out, reflect.ValueOf(&c))
 	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "s", s, "c", c)
 	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "s", s, "c", c)
 	if text := out.String(); strings.Contains(text, "canary") || strings.Contains(text, fmt.Sprintf("%x", "canary")) || !strings.Contains(text, "***") {
@@ -42,6 +54,38 @@ func TestSecret_hidden(t *testing.T) {
 	}
 	if !(Secret{}).IsZero() || s.IsZero() {
 		t.Error("IsZero")
+	}
+}
+
+// reporter prints what go-cmp finds.
+type reporter struct{ w io.Writer }
+
+func (r *reporter) PushStep(p cmp.PathStep) {
+	a, b := p.Values()
+	fmt.Fprintf(r.w, "%v %v\n", a, b)
+}
+func (r *reporter) PopStep()          {}
+func (r *reporter) Report(cmp.Result) {}
+
+// walk prints everything that reflection can reach, as dumpers do.
+func walk(w io.Writer, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if !v.IsNil() {
+			walk(w, v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			walk(w, v.Field(i))
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			walk(w, v.Index(i))
+		}
+	case reflect.String:
+		fmt.Fprintln(w, v.String())
+	default:
+		fmt.Fprintln(w, v.Type())
 	}
 }
 

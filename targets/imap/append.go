@@ -52,6 +52,7 @@ func (c *conn) begin(cmd *command) error {
 	cmd.tag = c.lastTag
 	c.pending[cmd.tag] = cmd
 	c.awaitLocked(1)
+	start := len(c.out)
 	c.out = append(c.out, ownTag)
 	c.out = strconv.AppendUint(c.out, cmd.tag, 10)
 	c.out = append(c.out, ' ')
@@ -59,6 +60,9 @@ func (c *conn) begin(cmd *command) error {
 	if cmd.folder != nil {
 		c.out = append(c.out, ' ')
 		c.out = append(c.out, cmd.folder.wire...)
+	}
+	if c.sent != nil {
+		c.sent(string(c.out[start:]))
 	}
 	return nil
 }

@@ -70,6 +70,8 @@ type conn struct {
 	done func(*command) // called once for every engine command that is over, with no lock held
 	lost func(*conn)    // called once when the connection has ended, after done for all but one being written
 
+	sent, got func(line string) // trace; nil for no trace
+
 	slot slot // the pool's view, guarded by Target.mu
 }
 
@@ -158,6 +160,9 @@ func (c *conn) writeForeign(p []byte) (int, error) {
 	c.foreign += n
 	c.awaitLocked(n)
 	c.mu.Unlock()
+	if c.sent != nil {
+		c.sent(string(p))
+	}
 	return c.nc.Write(p)
 }
 

@@ -33,6 +33,7 @@ func (t *Target) connect(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	nc.Trace(t.log.With("target", t.name))
 	stop := nc.CloseOn(ctx)
 	d := &dialogue{nc: nc, br: bufio.NewReaderSize(nc, readBuffer)}
 	err = d.login(ctx, &t.cfg.Server)
@@ -46,6 +47,9 @@ func (t *Target) connect(ctx context.Context) (*conn, error) {
 	t.leaf.Store(nc.Certificate())
 	c := newConn(nc, d.br, d.caps)
 	c.done, c.lost = t.over, t.connLost
+	if nc.Tracing() {
+		c.sent, c.got = nc.Sent, nc.Got
+	}
 	c.start(t.wg.Go)
 	if err := t.learn(c); err != nil {
 		c.fail(err)
@@ -271,6 +275,7 @@ func (d *dialogue) ask(op, line string, answer func([]byte) (string, error)) (re
 	}
 	d.tag++
 	tag := fmt.Sprintf("L%d", d.tag)
+	d.nc.Sent(tag + " " + line)
 	if _, err := io.WriteString(d.nc, tag+" "+line+"\r\n"); err != nil {
 		return fail(err)
 	}
@@ -301,6 +306,7 @@ func (d *dialogue) ask(op, line string, answer func([]byte) (string, error)) (re
 			if err != nil {
 				return fail(err)
 			}
+			d.nc.Sent(text)
 			if _, err := io.WriteString(d.nc, text+"\r\n"); err != nil {
 				return fail(err)
 			}
@@ -338,6 +344,9 @@ func (d *dialogue) line() ([]byte, error) {
 		part = bytes.TrimRight(part, "\r\n")
 		if len(part) == 0 {
 			return nil, errors.New("the server sent an empty line")
+		}
+		if d.nc.Tracing() {
+			d.nc.Got(string(part))
 		}
 		return part, nil
 	}

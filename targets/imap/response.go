@@ -42,6 +42,9 @@ func (c *conn) response() error {
 	if err != nil {
 		return err
 	}
+	if c.got != nil {
+		c.got(string(line))
+	}
 	switch line[0] {
 	case '*':
 		return c.untagged(line)

@@ -50,6 +50,7 @@ func (t *Target) connect(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	nc.Trace(t.log.With("target", t.name))
 	stop := nc.CloseOn(ctx)
 	c := &conn{
 		nc: nc, br: bufio.NewReaderSize(nc, maxLine), bw: bufio.NewWriterSize(nc, 64<<10), buf: make([]byte, chunk),
@@ -144,6 +145,7 @@ func (c *conn) startTLS(ctx context.Context) error {
 	if ok, _ := c.peer.Extension(op); !ok {
 		return c.nc.Server().NoTLS(op, "", 465)
 	}
+	c.nc.Sent(op)
 	if _, err := io.WriteString(c.nc, "STARTTLS\r\n"); err != nil {
 		return down(op, err)
 	}
@@ -292,6 +294,9 @@ func (c *conn) line() ([]byte, error) {
 	case errors.Is(err, io.EOF):
 		return nil, io.ErrUnexpectedEOF
 	}
+	if err == nil && c.nc.Tracing() {
+		c.nc.Got(string(line))
+	}
 	return line, err
 }
 
@@ -325,6 +330,9 @@ func (l *lines) Read(p []byte) (int, error) {
 func (l *lines) Write(p []byte) (int, error) {
 	l.octets = 0
 	l.Progress()
+	if l.Tracing() {
+		l.Sent(string(p))
+	}
 	return l.Conn.Write(p)
 }
 

@@ -204,6 +204,7 @@ func (c *conn) announce(j *job) {
 
 // put adds a command to what goes out next. An error shows when that happens.
 func (c *conn) put(line string) {
+	c.nc.Sent(line)
 	_, _ = c.bw.WriteString(line)
 	_, _ = c.bw.WriteString("\r\n")
 }
