@@ -124,6 +124,11 @@ func (p *pass) deliver(ctx context.Context, l *letter) {
 		p.postpone(ctx, l, until, errs[0])
 		return
 	}
+	if len(errs) > 0 && !l.routed {
+		// It was read without harm; nothing else says so on disk. Else a target that
+		// is down for three passes would have it taken for one that breaks us.
+		_ = p.put(context.WithoutCancel(ctx), state.Unfetched{Messages: []int64{l.msg.ID}})
+	}
 	p.settle(l, errors.Join(errs...))
 }
 

@@ -21,6 +21,7 @@ type store struct {
 	// message was stored although err is returned.
 	fault   func(m *targets.Message, to targets.Dest) (err error, lost bool)
 	refuses map[string]bool // folders that cannot be made
+	away    error           // why nobody can log in
 	noUIDs  bool            // no UIDPLUS: no UID is told, marks do not move
 	// before is called with nothing held when a delivery comes in.
 	before func(m *targets.Message)
@@ -49,6 +50,9 @@ func (s *store) Mark(_ context.Context, folder string) (targets.Mark, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.marks++
+	if s.away != nil {
+		return targets.Mark{}, s.away
+	}
 	folder = s.name(folder)
 	if s.refuses[folder] {
 		return targets.Mark{}, &targets.Error{Fault: targets.Refused, Op: fmt.Sprintf("CREATE %q", folder), Reply: "NO [CANNOT] Invalid mailbox name"}

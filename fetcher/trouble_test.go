@@ -46,6 +46,24 @@ func TestPass_refused(t *testing.T) {
 	w.exactlyOnce()
 }
 
+// A target that cannot even be reached says nothing about a message.
+func TestPass_targetAway(t *testing.T) {
+	w := newWorld(t).start()
+	w.account.Keep = Keep{}
+	w.fill(5)
+	w.target.away = &targets.Error{Fault: targets.Down, Op: "login", Reply: "NO [UNAVAILABLE] later"}
+	for range 5 {
+		if r := w.mustPass(); r.Failed == 0 || r.Held != 0 || w.left() != 5 {
+			t.Fatalf("%+v", r)
+		}
+	}
+	w.target.away = nil
+	if r := w.mustPass(); r.Delivered != 5 || w.left() != 0 {
+		t.Errorf("%+v, %d left", r, w.left())
+	}
+	w.exactlyOnce()
+}
+
 func TestPass_targetDown(t *testing.T) {
 	w := newWorld(t).start()
 	w.account.Keep = Keep{}
