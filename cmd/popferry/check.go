@@ -43,6 +43,7 @@ func (a *app) checkCommand() *cobra.Command {
 			ck.offline()
 			if !offline {
 				ck.live(cmd.Context(), args)
+				ck.forgetRefusals(cmd.Context())
 			}
 			return ck.end(cmd.Context())
 		},
@@ -60,6 +61,7 @@ type check struct {
 	code     int
 	warnings int
 	problems int
+	worked   []string // logins that did, as Server.Login calls them
 }
 
 // subject is what a line of a check is about.

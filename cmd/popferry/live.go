@@ -54,6 +54,7 @@ func (c *check) account(ctx context.Context, a *fetcher.Account) []targets.Findi
 		return []targets.Finding{c.fail(err, where{account: a})}
 	}
 	defer conn.Close()
+	c.worked = append(c.worked, a.Maildrop.Login())
 	took := time.Since(start)
 	list, err := conn.List(ctx)
 	if err != nil {
@@ -94,6 +95,9 @@ func (c *check) target(ctx context.Context, t *config.Target) []targets.Finding 
 	fs, err := opened.Check(ctx)
 	if err != nil {
 		return append(fs, c.fail(err, at))
+	}
+	if t.Server != nil && !slices.ContainsFunc(fs, func(f targets.Finding) bool { return f.Level == "fail" }) {
+		c.worked = append(c.worked, t.Server.Login())
 	}
 	for i, f := range fs {
 		switch {

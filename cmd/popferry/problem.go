@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 	"unicode/utf8"
 
 	"popferry/fetcher"
@@ -178,7 +179,13 @@ func explainEndpoint(e *endpoint.Error) *problem {
 	case e.Code == endpoint.CodeCAFile, e.Code == endpoint.CodeClientCert:
 		p.exit = exitConfig
 	case e.Code == endpoint.CodeLoginRefused:
-		return loginRefused(e.Addr, e.User, e.Reply, e.Mechanism)
+		return loginRefused(e.Addr, e.User, e.Reply, e.Mechanism, e.Until)
+	case e.Code == endpoint.CodePaused:
+		p.exit, p.head = exitLogin, fmt.Sprintf("login at %s for %s waits: it was refused too often", e.Addr, endpoint.Printable(e.User, 100))
+		p.lines = []string{
+			"popferry tries again as soon as the password changes, else on " + e.Until.Format("Jan 2 at 15:04") + ", so that the account is not locked.",
+			"To try now:  popferry check",
+		}
 	case e.Code == endpoint.CodeLoginUnavailable:
 		p.exit, p.head = exitLater, e.Addr+": the server cannot check the login now"
 		p.lines = append(said(e.Reply), "That is not about user and password; the next pass tries again.")
@@ -197,11 +204,10 @@ func explainMaildrop(e *maildrop.Error, at where) *problem {
 	p := &problem{exit: exitUnreachable, code: "pop3-" + strings.ReplaceAll(e.Kind.String(), " ", "-"), head: host + ": " + plain(e)}
 	switch {
 	case e.Kind == maildrop.LoginRefused:
-		reply := e.Reply
-		if e.Err != nil {
-			reply += " " + plain(e.Err)
+		if e.Login != nil {
+			return explainEndpoint(e.Login)
 		}
-		return loginRefused(host, user, reply, e.Mechanism)
+		return loginRefused(host, user, e.Reply, "", time.Time{})
 	case e.Code == maildrop.InUse:
 		p.exit, p.code, p.head = exitLater, "maildrop-in-use", host+": somebody else is reading this maildrop"
 		p.lines = append(said(e.Reply), "Only one program at a time may. Wait, or look for a mail program that is set to POP3.")
@@ -232,10 +238,6 @@ func explainTarget(e *targets.Error, at where) *problem {
 	name := cmp.Or(at.target, "the target")
 	p := &problem{exit: exitSome, code: "target-" + e.Fault.String(), head: name + ": " + plain(e)}
 	switch {
-	case e.Op == "login" && e.Err != nil:
-		p.exit, p.code = exitConfig, "password-unavailable"
-		p.head = name + ": " + plain(e.Err)
-		p.lines = hint("Check password_file or password_command. Nobody was asked to log in.")
 	case strings.Contains(e.Reply, "[OVERQUOTA]"):
 		p.code, p.head = "target-quota", name+" is full"
 		p.lines = append(said(e.Reply),
@@ -259,7 +261,7 @@ func explainTarget(e *targets.Error, at where) *problem {
 	return p
 }
 
-func loginRefused(host, user, reply, mech string) *problem {
+func loginRefused(host, user, reply, mech string, until time.Time) *problem {
 	head := "login refused by " + host
 	if user != "" {
 		head += " for " + endpoint.Printable(user, 100)
@@ -273,6 +275,9 @@ func loginRefused(host, user, reply, mech string) *problem {
 		"and some want POP3 and IMAP switched on in their settings first.")
 	if endpoint.ByChallenge(mech) {
 		p.lines = append(p.lines, "If they are right, the server may not know the password in the form that "+mech+" needs: try auth: plain.")
+	}
+	if !until.IsZero() {
+		p.lines = append(p.lines, "popferry will not try again until the password changes, or "+until.Format("Jan 2 at 15:04")+", so that the account is not locked.")
 	}
 	return p
 }

@@ -114,6 +114,7 @@ func (a *app) runJobs(ctx context.Context, c *config.Config, names []string, o r
 	if f.State != nil {
 		defer func() { err = a.closeState(f.State, err) }()
 	}
+	rememberLogins(c, f.State, o.dryRun)
 	if f.Targets, err = c.Open(a.log); err != nil {
 		return err
 	}

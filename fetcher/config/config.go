@@ -57,6 +57,7 @@ import (
 	"popferry/fetcher"
 	"popferry/rules"
 	"popferry/targets"
+	"popferry/targets/endpoint"
 )
 
 // Config is a configuration without errors. It is read-only and may be shared.
@@ -71,6 +72,10 @@ type Config struct {
 	Rules    *rules.Set // all rules; each job has its own choice of them
 	Jobs     []*Job     // in the order of the file
 	Notify   []*Notify  // likewise
+
+	// Logins is what all servers of the file ask before they log in. Who has a
+	// state makes it last there, before anything is used.
+	Logins *endpoint.Breaker
 
 	// SecretVars are the environment variables that hold secrets. Whoever owns the
 	// environment should keep them from the commands it starts.
@@ -126,7 +131,7 @@ func reason(err error) string {
 // Parse checks the text of a file called name. The error is of type Errors.
 func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, error) {
 	data = []byte(strings.TrimPrefix(string(data), "\ufeff"))
-	d := &decoder{env: env, dir: filepath.Dir(name)}
+	d := &decoder{env: env, dir: filepath.Dir(name), logins: new(endpoint.Breaker)}
 	if len(data) > maxFile {
 		return nil, Errors{&Error{
 			File: name, Code: "config-too-big", Text: fmt.Sprintf("larger than %d KiB, so it cannot be a configuration", maxFile>>10),
@@ -138,7 +143,7 @@ func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, 
 	}
 	c := &Config{
 		File: name, Location: time.UTC, Log: Log{Level: slog.LevelInfo, Format: "auto"},
-		Accounts: map[string]*fetcher.Account{}, Targets: map[string]*Target{}, src: d.src,
+		Accounts: map[string]*fetcher.Account{}, Targets: map[string]*Target{}, src: d.src, Logins: d.logins,
 	}
 	if tree := d.parseTree(data); tree != nil {
 		d.config(tree, c)

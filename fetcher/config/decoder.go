@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
+
+	"popferry/targets/endpoint"
 )
 
 const (
@@ -33,7 +35,8 @@ type decoder struct {
 	drafts      []*ruleDraft          // all rules
 	accountRefs []ref                 // accounts that rules mention
 	expanded    []string              // values of variables in folder templates
-	secretVars  []string              // variables that secrets are taken from
+	logins      *endpoint.Breaker
+	secretVars  []string // variables that secrets are taken from
 }
 
 // value is a node with the key it stands under, for the words of an error.

@@ -117,6 +117,7 @@ func serverKeys[T any](p protocol, of func(*T) *endpoint.Server) (first, rest []
 // finishServer fills in defaults and checks what depends on several keys. n is
 // the name of the account or target.
 func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields, s *endpoint.Server) {
+	s.Breaker = d.logins
 	if !f.has("host") {
 		d.fail(n, "config-missing-key", "%s has no host", where).Hint = "Add:  host: " + p.hosts
 	}

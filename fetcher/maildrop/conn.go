@@ -59,9 +59,9 @@ func Dial(ctx context.Context, cfg *Config, log *slog.Logger) (*Conn, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	// First of all: a server should not wait for a slow password command.
-	password, err := cfg.Password.Reveal(ctx)
+	password, err := cfg.Secret(ctx)
 	if err != nil {
-		return nil, &endpoint.Error{Stage: "auth", Code: "password-unavailable", Addr: cfg.Addr(), Text: err.Error(), Err: err}
+		return nil, err
 	}
 	nc, err := cfg.Dial(ctx)
 	if err != nil {
@@ -101,6 +101,7 @@ func (c *Conn) open(ctx context.Context, password string) error {
 	if err := c.login(ctx, password, timestamp); err != nil {
 		return err
 	}
+	c.cfg.Judged(ctx, password, nil)
 	c.in = true
 	nc.Allow(nc.Timeout())
 	return nil

@@ -58,9 +58,8 @@ type Error struct {
 	Reply string        // the server's words, made printable, at most 512 octets: "-ERR [IN-USE] locked"; "" if it said nothing
 	After time.Duration // with LoginDelay, what CAPA says must lie between logins; 0 if it does not
 	Err   error         // what lay below; nil where Reply says it all
-	// Mechanism is how the login was tried that was refused, in endpoint's words;
-	// "" for all other errors.
-	Mechanism string
+	// Login is the refusal as it reads for all protocols, with LoginRefused; else nil.
+	Login *endpoint.Error
 }
 
 // Error is one line: operation, the server's words, and what lay below.

@@ -41,7 +41,10 @@ func (c *Conn) login(ctx context.Context, password, timestamp string) error {
 		return err
 	}
 	refused := loginError(fmt.Sprintf("%s for %s", op, endpoint.Printable(user, 80)), c.lc.last.text, &c.caps)
-	refused.Mechanism = mech
+	if refused.Kind == LoginRefused {
+		refused.Login = c.nc.LoginRefused(mech, "-ERR "+string(c.lc.last.text), told)
+		c.cfg.Judged(ctx, password, refused.Login)
+	}
 	refused.Reply = errReply(c.said())
 	if told != "" {
 		refused.Err = errors.New(told)

@@ -439,7 +439,7 @@ func TestOpen_older(t *testing.T) {
 	path := used(t)
 	c, err := openConn(path, "rw", "journal_mode=WAL")
 	if err == nil {
-		err = c.script("ALTER TABLE message DROP COLUMN keep_for; ALTER TABLE account DROP COLUMN quiet_until; DROP TABLE pass; PRAGMA user_version = 1")
+		err = c.script("ALTER TABLE message DROP COLUMN keep_for; ALTER TABLE account DROP COLUMN quiet_until; DROP TABLE pass; DROP TABLE refused; PRAGMA user_version = 1")
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -121,6 +121,16 @@ CREATE TABLE pass (
 	lines     TEXT NOT NULL,
 	PRIMARY KEY (account, quiet, n)
 ) STRICT, WITHOUT ROWID;
+`, `
+-- Logins that were refused and not accepted since, at maildrops and targets.
+-- tag is sixteen bits of a slow hash of the secret.
+CREATE TABLE refused (
+	login TEXT PRIMARY KEY,
+	count INTEGER NOT NULL,
+	last  INTEGER NOT NULL,
+	salt  BLOB NOT NULL,
+	tag   BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
 `}
 
 // migrate brings the tables to today's version, one transaction a step.

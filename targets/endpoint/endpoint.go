@@ -45,6 +45,8 @@ type Server struct {
 	User     string
 	Password Secret
 	Auth     string // "auto", or the one mechanism to use
+	// Breaker keeps a wrong password from being tried too often; nil lets it.
+	Breaker *Breaker
 
 	Timeout time.Duration // without progress; 0 is a minute
 }
@@ -88,6 +90,8 @@ type Error struct {
 	User      string
 	Mechanism string // how it was tried
 	Reply     string // the server's words, printable and without secrets
+
+	Until time.Time // the login is not tried before, unless its secret changes; zero if it is
 }
 
 // The codes of a login that a server did not accept.

@@ -101,11 +101,14 @@ type Target struct {
 	waiting int                     // messages in them
 }
 
-// Open returns the target. It does no I/O.
+// Open returns the target. It does no I/O. A nil log logs nothing.
 func (c Config) Open(name string, log *slog.Logger) (targets.Target, error) {
 	flags, err := flagList(c.Flags)
 	if err != nil {
 		return nil, fmt.Errorf("target %s: %w", name, err)
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &Target{

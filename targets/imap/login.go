@@ -171,9 +171,9 @@ func (d *dialogue) authenticate(ctx context.Context, s *endpoint.Server) error {
 	if err != nil {
 		return err
 	}
-	password, err := s.Password.Reveal(ctx)
+	password, err := s.Secret(ctx)
 	if err != nil {
-		return &targets.Error{Fault: targets.Down, Op: "login", Err: err}
+		return err
 	}
 	ir := d.caps["SASL-IR"] || d.caps.rev2Only() // the first answer may go with the command (RFC 4959)
 	d.caps = nil                                 // they change with the login
@@ -190,13 +190,18 @@ func (d *dialogue) authenticate(ctx context.Context, s *endpoint.Server) error {
 	} else {
 		r, told, err = d.sasl(op, mech, password, offered, ir)
 	}
-	if err != nil || r.status == "OK" {
+	if err != nil {
 		return err
+	}
+	if r.status == "OK" {
+		s.Judged(ctx, password, nil)
+		return nil
 	}
 	refused := d.nc.LoginRefused(mech, r.raw(), told)
 	if !r.aboutCredentials() {
 		refused.Code = endpoint.CodeLoginUnavailable
 	}
+	s.Judged(ctx, password, refused)
 	return &targets.Error{Fault: targets.Down, Op: op, Err: refused}
 }
 

@@ -167,9 +167,9 @@ func (c *conn) authenticate(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	password, err := cfg.Password.Reveal(ctx)
+	password, err := cfg.Secret(ctx)
 	if err != nil {
-		return down("login", err)
+		return err
 	}
 	op := fmt.Sprintf("login as %q", cfg.User)
 	for {
@@ -183,6 +183,7 @@ func (c *conn) authenticate(ctx context.Context, cfg *Config) error {
 		said, refused := errors.AsType[*gosmtp.SMTPError](err)
 		switch {
 		case err == nil:
+			cfg.Judged(ctx, password, nil)
 			return nil
 		case !refused:
 			return down(op, err)
@@ -194,6 +195,7 @@ func (c *conn) authenticate(ctx context.Context, cfg *Config) error {
 		if !r.aboutCredentials() {
 			e.Code = endpoint.CodeLoginUnavailable
 		}
+		cfg.Judged(ctx, password, e)
 		return &targets.Error{Fault: targets.Down, Op: op, Err: e}
 	}
 }

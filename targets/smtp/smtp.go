@@ -111,7 +111,7 @@ type Target struct {
 	losses  int  // connections lost, one after the other, with nothing delivered between
 }
 
-// Open returns the target. It does no I/O.
+// Open returns the target. It does no I/O. A nil log logs nothing.
 func (c Config) Open(name string, log *slog.Logger) (targets.Target, error) {
 	check := c.Recipients
 	if c.Sender.Address != "" {
@@ -127,6 +127,9 @@ func (c Config) Open(name string, log *slog.Logger) (targets.Target, error) {
 	}
 	if c.FinalReply <= 0 {
 		c.FinalReply = defaultFinalReply
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Target{cfg: c, name: name, log: log, now: time.Now, ctx: ctx, cancel: cancel}, nil
