@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -34,6 +35,7 @@ func (a *app) load() (*config.Config, error) {
 		a.logFormat = c.Log.Format
 	}
 	a.log = a.logger()
+	c.KeepTokens(filepath.Join(filepath.Dir(a.statePath(c)), "tokens"))
 	return c, nil
 }
 

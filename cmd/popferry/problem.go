@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 	"unicode/utf8"
 
 	"popferry/fetcher"
@@ -179,7 +178,13 @@ func explainEndpoint(e *endpoint.Error) *problem {
 	case e.Code == endpoint.CodeCAFile, e.Code == endpoint.CodeClientCert:
 		p.exit = exitConfig
 	case e.Code == endpoint.CodeLoginRefused:
-		return loginRefused(e.Addr, e.User, e.Reply, e.Mechanism, e.Until)
+		return loginRefused(e)
+	case e.Code == endpoint.CodeSignInClient:
+		p.exit = exitConfig
+	case e.Code == "token-file":
+		p.exit = exitState
+	case e.Code == endpoint.CodeSignInDown, e.Code == "proxy":
+		p.exit = exitUnreachable
 	case e.Code == endpoint.CodePaused:
 		p.exit, p.head = exitLogin, fmt.Sprintf("login at %s for %s waits: it was refused too often", e.Addr, endpoint.Printable(e.User, 100))
 		p.lines = []string{
@@ -207,7 +212,7 @@ func explainMaildrop(e *maildrop.Error, at where) *problem {
 		if e.Login != nil {
 			return explainEndpoint(e.Login)
 		}
-		return loginRefused(host, user, e.Reply, "", time.Time{})
+		return loginRefused(&endpoint.Error{Addr: host, User: user, Reply: e.Reply})
 	case e.Code == maildrop.InUse:
 		p.exit, p.code, p.head = exitLater, "maildrop-in-use", host+": somebody else is reading this maildrop"
 		p.lines = append(said(e.Reply), "Only one program at a time may. Wait, or look for a mail program that is set to POP3.")
@@ -261,23 +266,26 @@ func explainTarget(e *targets.Error, at where) *problem {
 	return p
 }
 
-func loginRefused(host, user, reply, mech string, until time.Time) *problem {
-	head := "login refused by " + host
-	if user != "" {
-		head += " for " + endpoint.Printable(user, 100)
+func loginRefused(e *endpoint.Error) *problem {
+	head := "login refused by " + e.Addr
+	if e.User != "" {
+		head += " for " + endpoint.Printable(e.User, 100)
 	}
-	p := &problem{exit: exitLogin, code: endpoint.CodeLoginRefused, head: head, lines: said(reply)}
-	if mech == endpoint.XOAuth2 || mech == endpoint.OAuthBearer {
+	p := &problem{exit: exitLogin, code: endpoint.CodeLoginRefused, head: head, lines: said(e.Reply)}
+	switch {
+	case e.Mechanism == endpoint.XOAuth2 || e.Mechanism == endpoint.OAuthBearer:
 		p.lines = append(p.lines, "It does not accept the token. Is it for this user, and for mail?")
-		return p
+	case e.Hint != "":
+		p.lines = append(p.lines, hint(e.Hint)...)
+	default:
+		p.lines = append(p.lines, "Check user and password. Many providers want an app password here, not your normal one,",
+			"and some want POP3 and IMAP switched on in their settings first.")
 	}
-	p.lines = append(p.lines, "Check user and password. Many providers want an app password here, not your normal one,",
-		"and some want POP3 and IMAP switched on in their settings first.")
-	if endpoint.ByChallenge(mech) {
-		p.lines = append(p.lines, "If they are right, the server may not know the password in the form that "+mech+" needs: try auth: plain.")
+	if endpoint.ByChallenge(e.Mechanism) {
+		p.lines = append(p.lines, "If they are right, the server may not know the password in the form that "+e.Mechanism+" needs: try auth: plain.")
 	}
-	if !until.IsZero() {
-		p.lines = append(p.lines, "popferry will not try again until the password changes, or "+until.Format("Jan 2 at 15:04")+", so that the account is not locked.")
+	if !e.Until.IsZero() {
+		p.lines = append(p.lines, "popferry will not try again until the password changes, or "+e.Until.Format("Jan 2 at 15:04")+", so that the account is not locked.")
 	}
 	return p
 }

@@ -38,7 +38,7 @@ func accountKeys() section[fetcher.Account] {
 			func(d *decoder, v value, a *fetcher.Account) { a.Maildrop.AllowLF = d.yes(v) },
 		},
 	)
-	return section[fetcher.Account]{keys: keys, later: laterServer}
+	return section[fetcher.Account]{keys: keys}
 }
 
 func limitKeys() section[fetcher.Limits] {

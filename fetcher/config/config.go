@@ -87,6 +87,7 @@ type Config struct {
 	src    *source
 	inline []value     // passwords written in the file itself
 	files  []mentioned // other files the configuration names
+	oauths []signIn
 }
 
 // Log says what is logged and how.
@@ -168,6 +169,7 @@ func (d *decoder) result(c *Config) error {
 		return Errors(d.errs)
 	}
 	c.Warnings, c.inline, c.files, c.SecretVars = d.warns, d.inline, d.files, d.secretVars
+	c.oauths = d.oauths
 	return nil
 }
 

@@ -31,6 +31,8 @@ func environ(name string) (string, bool) {
 	switch name {
 	case "HOME":
 		return "/home/jane", true
+	case "WORK_SECRET":
+		return canary, true
 	case "EMPTY":
 		return "", true
 	case "POP_HOST":

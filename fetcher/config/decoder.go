@@ -36,6 +36,7 @@ type decoder struct {
 	accountRefs []ref                 // accounts that rules mention
 	expanded    []string              // values of variables in folder templates
 	logins      *endpoint.Breaker
+	oauths      []signIn
 	secretVars  []string // variables that secrets are taken from
 }
 

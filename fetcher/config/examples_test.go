@@ -82,7 +82,7 @@ type reference struct {
 // below says which section stands under a key of another.
 var below = map[string]string{
 	"top.log": "log", "top.http": "http", "http.basic_auth": "basic_auth", "top.accounts": "account", "top.targets": "target", "top.rules": "rule", "top.jobs": "job", "top.notify": "notify",
-	"account.limits": "limits", "account.keep": "keep", "rule.if": "if", "rule.then": "then", "if.any": "if", "if.all": "if", "if.not": "if",
+	"account.limits": "limits", "account.oauth": "oauth", "target.oauth": "oauth", "account.keep": "keep", "rule.if": "if", "rule.then": "then", "if.any": "if", "if.all": "if", "if.not": "if",
 }
 
 func (r *reference) walk(section string, n *yaml.Node) {

@@ -100,8 +100,8 @@ func (d *decoder) variable(v value, at int, body string) (string, bool) {
 	e := d.failIn(v, at, "config-env-unset", "%s is not set", name)
 	e.Hint = "Set it (export " + name + "=…, or environment: in compose), or give a default: ${" + name + ":-…}"
 	switch {
-	case v.key == "password":
-		e.Hint = "Set it (export " + name + "=…, or environment: in compose), or use password_file: FILE"
+	case v.key == "password", v.key == "client_secret":
+		e.Hint = "Set it (export " + name + "=…, or environment: in compose), or use " + v.key + "_file: FILE"
 	case strings.HasPrefix(v.where, "then of "):
 		e.Suggest = didYouMean(name, rules.Fields())
 		e.Hint = "Fields of the message: " + strings.Join(rules.Fields(), ", ") + "\n" + e.Hint

@@ -52,7 +52,7 @@ func TestLoad_minimal(t *testing.T) {
 	a.Maildrop.Password = endpoint.Secret{}
 	wantAccount := &fetcher.Account{Name: "isp", Keep: fetcher.Keep{For: 30 * 24 * time.Hour}, Limits: fetcher.Limits{SessionMessages: 5000}}
 	wantAccount.Maildrop.Pipelining = "auto"
-	wantAccount.Maildrop.Server = endpoint.Server{Host: "pop.isp.example", Port: 995, User: "jane@isp.example", Auth: "auto", Timeout: time.Minute}
+	wantAccount.Maildrop.Server = endpoint.Server{Host: "pop.isp.example", Port: 995, User: "jane@isp.example", Auth: "auto", Timeout: time.Minute, Breaker: c.Logins}
 	if !reflect.DeepEqual(wantAccount, a) {
 		t.Errorf("account\n got %+v\nwant %+v", a, wantAccount)
 	}
@@ -60,7 +60,10 @@ func TestLoad_minimal(t *testing.T) {
 	got := *target.Config.(*imap.Config)
 	got.Password = endpoint.Secret{}
 	want := imap.Config{
-		Server: endpoint.Server{Host: "imap.gmail.com", Port: 993, User: "jane.doe@gmail.com", Auth: "auto", Timeout: time.Minute},
+		Server: endpoint.Server{
+			Host: "imap.gmail.com", Port: 993, User: "jane.doe@gmail.com", Auth: "auto", Timeout: time.Minute, Breaker: c.Logins,
+			LoginHint: "Gmail needs an app password here, not your normal one: https://myaccount.google.com/apppasswords",
+		},
 		Folder: "INBOX", CreateFolders: true, Subscribe: true, Date: imap.DateReceived,
 	}
 	if !reflect.DeepEqual(want, got) || target.Type != "imap" || target.Server.Host != "imap.gmail.com" {

@@ -52,7 +52,7 @@ func relayKeys(p protocol) section[relayDraft] {
 		},
 		rateKey(func(c *relayDraft) *[]targets.Rate { return &c.rates }),
 	)
-	return section[relayDraft]{keys: append(keys, rest...), later: laterServer, alien: typesWith}
+	return section[relayDraft]{keys: append(keys, rest...), alien: typesWith}
 }
 
 // relay reads a target of type smtp or lmtp.

@@ -17,7 +17,7 @@ func Keys() []Key {
 	for _, keys := range [][]Key{
 		topKeys().describe("top"), logKeys().describe("log"),
 		httpKeys().describe("http"), basicAuthKeys().describe("basic_auth")[:2], // the others are in the words on password
-		accountKeys().describe("account"), keepKeys().describe("keep"), limitKeys().describe("limits"),
+		accountKeys().describe("account"), keepKeys().describe("keep"), limitKeys().describe("limits"), oauthKeys().describe("oauth"),
 		targetKeys(),
 		ruleKeys().describe("rule"), condKeys().describe("if"), thenKeys().describe("then"),
 		jobKeys().describe("job"), notifyKeys().describe("notify"),

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 // protocol is what accounts and targets differ in as servers.
 type protocol struct {
+	name     string // "pop3", "imap", "smtp" or "lmtp"
 	kind     string // "account" or "target"
 	implicit int    // port
 	clear    int    // port, for STARTTLS and for no TLS
@@ -27,17 +29,17 @@ type protocol struct {
 
 var (
 	pop3 = protocol{
-		"account", 995, 110, "pop.isp.example",
+		"pop3", "account", 995, 110, "pop.isp.example",
 		[]string{"auto", "apop", "scram-sha-256", "scram-sha-1", "cram-md5", "plain", "login", "user", "xoauth2", "oauthbearer"},
 		0, false,
 	}
 	imap4 = protocol{
-		"target", 993, 143, "imap.isp.example",
+		"imap", "target", 993, 143, "imap.isp.example",
 		[]string{"auto", "scram-sha-256", "scram-sha-1", "cram-md5", "plain", "login", "xoauth2", "oauthbearer"},
 		0, false,
 	}
-	submission = protocol{"target", 465, 587, "smtp.isp.example", imap4.auths, 25, true}
-	lmtp       = protocol{"target", 24, 24, "mail.home.example", imap4.auths, 24, true}
+	submission = protocol{"smtp", "target", 465, 587, "smtp.isp.example", imap4.auths, 25, true}
+	lmtp       = protocol{"lmtp", "target", 24, 24, "mail.home.example", imap4.auths, 24, true}
 )
 
 // port is where such servers usually are.
@@ -51,14 +53,11 @@ func (p protocol) port(t endpoint.TLS) int {
 	return p.clear
 }
 
-// laterServer are the keys of a server that only later versions know.
-var laterServer = []string{"provider", "proxy", "source_ip", "oauth"}
-
 // serverKeys are the keys that accounts and targets have in common, split into
 // those that come first in every list and the others.
 func serverKeys[T any](p protocol, of func(*T) *endpoint.Server) (first, rest []key[T]) {
 	first = []key[T]{
-		{"host", "", "Name or address of the server.", func(d *decoder, v value, t *T) { of(t).Host = d.host(v) }},
+		{"host", "the provider's", "Name or address of the server.", func(d *decoder, v value, t *T) { of(t).Host = d.host(v) }},
 		{
 			"port", fmt.Sprintf("%d, or %d with tls: starttls or none", p.implicit, p.clear), "Port of the server.",
 			func(d *decoder, v value, t *T) { of(t).Port = d.count(v, 1, 65535) },
@@ -78,6 +77,10 @@ func serverKeys[T any](p protocol, of func(*T) *endpoint.Server) (first, rest []
 		},
 	}
 	rest = []key[T]{
+		{
+			"provider", "guessed from host or user", "A mail provider that popferry knows; it fills in host, port, tls and the addresses for oauth.",
+			func(d *decoder, v value, _ *T) { d.provider(v) },
+		},
 		{
 			"tls", "implicit", "implicit (from the first octet), starttls (required, never optional) or none (in clear, must be written out).",
 			func(d *decoder, v value, t *T) { of(t).TLS = d.tls(v) },
@@ -107,6 +110,18 @@ func serverKeys[T any](p protocol, of func(*T) *endpoint.Server) (first, rest []
 			func(d *decoder, v value, t *T) { of(t).Auth = d.word(v, p.auths...) },
 		},
 		{
+			"oauth", "none", "Sign in by OAuth, once, with popferry auth login, in place of a password.",
+			func(d *decoder, v value, t *T) { of(t).OAuth = d.oauth(v) },
+		},
+		{
+			"proxy", "none", "Connect through a proxy: socks5://HOST:PORT or http://HOST:PORT, perhaps with USER:PASSWORD@.",
+			func(d *decoder, v value, t *T) { of(t).Proxy = d.proxy(v) },
+		},
+		{
+			"source_ip", "the system's choice", "Address of this machine to connect from.",
+			func(d *decoder, v value, t *T) { of(t).SourceIP = d.sourceIP(v) },
+		},
+		{
 			"timeout", "60s", "How long a server may stand still before it is given up.",
 			func(d *decoder, v value, t *T) { of(t).Timeout = d.duration(v, time.Second, time.Hour) },
 		},
@@ -118,10 +133,12 @@ func serverKeys[T any](p protocol, of func(*T) *endpoint.Server) (first, rest []
 // the name of the account or target.
 func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields, s *endpoint.Server) {
 	s.Breaker = d.logins
-	if !f.has("host") {
+	pr := d.preset(p, n, where, f, s)
+	if s.Host == "" && !f.has("host", "provider") {
 		d.fail(n, "config-missing-key", "%s has no host", where).Hint = "Add:  host: " + p.hosts
 	}
-	if p.open && !f.has("user", "password", "password_file", "password_command") {
+	d.finishOAuth(p, n, where, f, s, pr)
+	if p.open && !f.has("user", "password", "password_file", "password_command", "oauth") {
 		if v, ok := f["auth"]; ok {
 			d.fail(v.Node, "config-conflict", "auth in %s has no effect without user and password", where)
 		}
@@ -129,9 +146,11 @@ func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields,
 		if !f.has("user") {
 			d.fail(n, "config-missing-key", "%s has no user", where).Hint = "Add:  user: jane@isp.example"
 		}
-		d.oneSecret(n, where, "password", passwordHint, f)
+		if !f.has("oauth") {
+			d.oneSecret(n, where, "password", passwordHint, f)
+		}
 	}
-	if !f.has("port") {
+	if !f.has("port") && s.Port == 0 {
 		s.Port = p.port(s.TLS)
 	}
 	if !f.has("auth") {
@@ -203,6 +222,47 @@ func (d *decoder) password(v value) endpoint.Secret {
 		d.inline = append(d.inline, v)
 	}
 	return endpoint.SecretValue(s)
+}
+
+// provider reads the name of a provider.
+func (d *decoder) provider(v value) {
+	s, ok := d.scalar(v)
+	if ok && providers()[strings.ToLower(s)] == nil {
+		e := d.fail(v.Node, "config-provider", "%s in %s is no provider that popferry knows: %s", v.key, v.where, d.show(v.Node))
+		e.Suggest = didYouMean(s, providerNames())
+		e.Hint = "Known are " + strings.Join(providerNames(), ", ")
+	}
+}
+
+// proxy reads the address of a proxy, which may hold a password: nothing of it
+// comes into an error.
+func (d *decoder) proxy(v value) endpoint.Secret {
+	s := d.text(v)
+	if s == "" {
+		return endpoint.Secret{}
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "socks5" && u.Scheme != "http" || u.Hostname() == "" || u.Port() == "" || strings.Trim(u.Path, "/") != "" {
+		d.fail(v.Node, "config-proxy", "%s in %s must be socks5://HOST:PORT or http://HOST:PORT", v.key, v.where)
+		return endpoint.Secret{}
+	}
+	if u.User != nil && !strings.Contains(v.Value, "${") {
+		d.inline = append(d.inline, v)
+	}
+	return endpoint.SecretValue(s).Named("proxy")
+}
+
+// sourceIP reads an address of this machine.
+func (d *decoder) sourceIP(v value) string {
+	s := d.text(v)
+	if s == "" {
+		return ""
+	}
+	if _, err := netip.ParseAddr(s); err != nil {
+		d.fail(v.Node, "config-address", "%s in %s must be an address such as 192.0.2.7, not %s", v.key, v.where, d.show(v.Node))
+		return ""
+	}
+	return s
 }
 
 // argv reads a command: a list is argv, a string goes through sh -c.

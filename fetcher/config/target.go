@@ -146,7 +146,7 @@ func imapKeys() section[targetDraft] {
 		func(d *decoder, v value, c *targetDraft) { c.dedupe = d.dedupe(v) },
 	})
 	keys = append(keys, rateKey(func(c *targetDraft) *[]targets.Rate { return &c.rates }))
-	return section[targetDraft]{keys: append(keys, rest...), later: laterServer, alien: typesWith}
+	return section[targetDraft]{keys: append(keys, rest...), alien: typesWith}
 }
 
 // target reads one entry of targets. It is nil when its type is not known: its

@@ -58,6 +58,15 @@ func Dial(ctx context.Context, cfg *Config, log *slog.Logger) (*Conn, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	c, err := dialOnce(ctx, cfg, log)
+	if e, ok := errors.AsType[*Error](err); ok && e.Login != nil && e.Login.Again {
+		log.Info("the token is not accepted any more, asking for another", "err", err)
+		c, err = dialOnce(ctx, cfg, log)
+	}
+	return c, err
+}
+
+func dialOnce(ctx context.Context, cfg *Config, log *slog.Logger) (*Conn, error) {
 	// First of all: a server should not wait for a slow password command.
 	password, err := cfg.Secret(ctx)
 	if err != nil {

@@ -166,6 +166,16 @@ func (s *Server) Login() string { return s.Addr() + "/" + s.User }
 // Secret returns what to log in with. Errors are *Error, stage "auth": the
 // secret cannot be had, or was refused too often.
 func (s *Server) Secret(ctx context.Context) (string, error) {
+	if s.OAuth != nil {
+		token, err := s.OAuth.Token(ctx)
+		if err == nil && s.Breaker != nil {
+			err = s.Breaker.allow(ctx, s, s.OAuth.since())
+		}
+		if err != nil {
+			return "", err
+		}
+		return token, nil
+	}
 	secret, err := s.Password.Reveal(ctx)
 	if err != nil {
 		return "", &Error{Stage: "auth", Code: "password-unavailable", Addr: s.Addr(), Text: err.Error(), Err: err}
@@ -180,8 +190,16 @@ func (s *Server) Secret(ctx context.Context) (string, error) {
 }
 
 // Judged tells that a login with secret was accepted, or refused with the error
-// e, in which it notes until when the same will not be tried again.
+// e, in which it notes until when the same will not be tried again, or that
+// another token may do better.
 func (s *Server) Judged(ctx context.Context, secret string, e *Error) {
+	if s.OAuth != nil {
+		if e != nil && e.Code == CodeLoginRefused && s.OAuth.Refused(secret) {
+			e.Again = true
+			return
+		}
+		secret = s.OAuth.since()
+	}
 	switch {
 	case s.Breaker == nil:
 	case e == nil:

@@ -45,6 +45,14 @@ type Server struct {
 	User     string
 	Password Secret
 	Auth     string // "auto", or the one mechanism to use
+	// OAuth gives tokens, and takes the place of Password; nil is none.
+	OAuth *OAuth
+	// LoginHint is what to do when the provider refuses a password; "" is not known.
+	LoginHint string
+
+	Proxy    Secret // URL with socks5 or http, perhaps with user and password; zero is none
+	SourceIP string // address to connect from; "" is the system's choice
+
 	// Breaker keeps a wrong password from being tried too often; nil lets it.
 	Breaker *Breaker
 
@@ -62,8 +70,7 @@ func (s *Server) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.
 func (s *Server) Dial(ctx context.Context) (*Conn, error) {
 	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	var d net.Dialer
-	nc, err := d.DialContext(dctx, "tcp", s.Addr())
+	nc, err := s.dialTCP(dctx)
 	if err != nil {
 		return nil, s.dialError(err)
 	}
@@ -91,6 +98,7 @@ type Error struct {
 	Mechanism string // how it was tried
 	Reply     string // the server's words, printable and without secrets
 
+	Again bool      // another token may be accepted: worth one more try
 	Until time.Time // the login is not tried before, unless its secret changes; zero if it is
 }
 
@@ -106,7 +114,7 @@ func (c *Conn) LoginRefused(mech, reply, told string) *Error {
 	words := Printable(c.Mask(strings.TrimSpace(reply+" "+told)), maxWords)
 	return &Error{
 		Stage: "auth", Code: CodeLoginRefused, Addr: c.srv.Addr(), Text: words,
-		User: c.srv.User, Mechanism: mech, Reply: words,
+		User: c.srv.User, Mechanism: mech, Reply: words, Hint: c.srv.LoginHint,
 	}
 }
 
@@ -123,7 +131,10 @@ func (e *Error) Unwrap() error { return e.Err }
 func (s *Server) dialError(err error) *Error {
 	e := &Error{Stage: "connect", Code: "server-unreachable", Addr: s.Addr(), Err: err}
 	var dns *net.DNSError
+	var proxy *proxyError
 	switch {
+	case errors.As(err, &proxy):
+		e.Code, e.Text, e.Hint = "proxy", proxy.text, "Check proxy: in the configuration, and that the proxy runs."
 	case errors.As(err, &dns) && dns.IsNotFound:
 		e.Code, e.Text = "host-unknown", fmt.Sprintf("there is no host %q", s.Host)
 		e.Hint = "Check the spelling of host:, and that this machine can resolve names."

@@ -32,6 +32,9 @@ const (
 // to be asked for by name.
 var best = []string{ScramSHA256Plus, ScramSHA256, CramMD5, PlainText, LoginText, APOP, UserPass}
 
+// bestToken likewise with a token. What is older is what more servers have right.
+var bestToken = []string{XOAuth2, OAuthBearer}
+
 // inClear are those that show the secret to whoever reads along.
 var inClear = []string{PlainText, LoginText, XOAuth2, OAuthBearer, UserPass}
 
@@ -43,6 +46,8 @@ func (s *Server) wanted() []string {
 		return []string{a + "-PLUS", a}
 	case a != "" && a != "AUTO":
 		return []string{a}
+	case s.OAuth != nil:
+		return bestToken
 	}
 	return best
 }
@@ -76,6 +81,9 @@ func (s *Server) Mechanism(offered []string, secure bool) (string, error) {
 		e.Code = "auth-in-clear"
 		e.Text = "the connection is not encrypted, and the server offers only " + list
 		e.Hint = "Use tls: implicit or tls: starttls. Only tls: none, written out, sends a password in clear."
+	case s.OAuth != nil:
+		e.Text = "the server takes no OAuth tokens; it offers " + list
+		e.Hint = "Sign in with a password: one of password, password_file and password_command in place of oauth."
 	case s.Auth != "" && !strings.EqualFold(s.Auth, "auto"):
 		e.Text = fmt.Sprintf("the server does not offer auth: %s; it offers %s", strings.ToLower(s.Auth), list)
 		e.Hint = "Leave auth: out, and the best of what it offers is taken."
@@ -83,7 +91,7 @@ func (s *Server) Mechanism(offered []string, secure bool) (string, error) {
 		e.Text = "the server offers " + list + ", none of which takes a password"
 		e.Hint = "Ask the provider for password logins, often under the name of app password."
 		if offers(offered, XOAuth2) || offers(offered, OAuthBearer) {
-			e.Hint = "It wants an OAuth token: auth: xoauth2, with a password_command that prints one."
+			e.Hint = "It wants a sign-in by OAuth: oauth: {client_id: …} in place of the password, then:  popferry auth login NAME"
 		}
 	}
 	return "", e

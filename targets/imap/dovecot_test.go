@@ -3,6 +3,8 @@ package imap_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -110,5 +112,38 @@ func TestDovecot_login(t *testing.T) {
 	}
 	if n := d.Count("jane", "INBOX"); n != 6 {
 		t.Errorf("%d messages arrived", n)
+	}
+}
+
+// TestDovecot_oauth: a token that the provider knows, as long as Microsoft's, in
+// both dialects, with and without an initial response; one that it does not know.
+func TestDovecot_oauth(t *testing.T) {
+	token := strings.Repeat("ya29.x", 800)
+	p := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("access_token") != token {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		fmt.Fprint(w, `{"user": "jane"}`)
+	}))
+	t.Cleanup(p.Close)
+	for i, hidden := range []string{"", "SASL-IR"} {
+		d := dovecot.Start(t, dovecot.OAuth(p.URL+"/info?access_token="), dovecot.Hide(hidden))
+		for _, mech := range []string{"xoauth2", "oauthbearer"} {
+			at := func(c *imap.Config) {
+				c.TLS, c.Port, c.CAFile, c.User, c.Auth, c.Password = endpoint.Implicit, d.IMAPS, d.CAFile, "jane", mech, endpoint.SecretValue(token)
+			}
+			if _, err := append1(t, open(t, config(0, at)), targetstest.Text(i), ""); err != nil {
+				t.Errorf("%s: %v", mech, err)
+			}
+		}
+		bad := open(t, config(d.IMAPS, func(c *imap.Config) {
+			c.TLS, c.CAFile, c.User, c.Auth, c.Password = endpoint.Implicit, d.CAFile, "jane", "xoauth2", endpoint.SecretValue("canary")
+		}))
+		_, err := append1(t, bad, targetstest.Text(i), "")
+		e, ok := errors.AsType[*endpoint.Error](err)
+		if !ok || e.Code != endpoint.CodeLoginRefused || !strings.Contains(e.Reply, `"status":"401"`) {
+			t.Errorf("an unknown token: %v", err)
+		}
 	}
 }

@@ -29,6 +29,15 @@ const (
 // go-imap's own login is not used: it ignores LOGINDISABLED, leaves exchanges
 // open, and asks for capabilities behind the caller's back.
 func (t *Target) connect(ctx context.Context) (*conn, error) {
+	c, err := t.connectOnce(ctx)
+	if e, ok := errors.AsType[*endpoint.Error](err); ok && e.Again {
+		t.log.Info("the token is not accepted any more, asking for another", "target", t.name, "err", err)
+		c, err = t.connectOnce(ctx)
+	}
+	return c, err
+}
+
+func (t *Target) connectOnce(ctx context.Context) (*conn, error) {
 	nc, err := t.cfg.Dial(ctx)
 	if err != nil {
 		return nil, err

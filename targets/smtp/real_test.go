@@ -3,7 +3,10 @@ package smtp
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -216,7 +219,7 @@ func TestPostfix_everything(t *testing.T) {
 	})
 }
 
-// TestPostfix_login: every mechanism.
+// TestPostfix_login: every mechanism, and tokens as long as Microsoft's.
 func TestPostfix_login(t *testing.T) {
 	dir, err := os.MkdirTemp("/tmp", "sasl") //nolint:usetesting // a socket's path may have 107 octets
 	if err != nil {
@@ -227,11 +230,25 @@ func TestPostfix_login(t *testing.T) {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "auth")
-	dovecot.Start(t, dovecot.AuthAt(socket), "auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256")
+	token := strings.Repeat("ya29.x", 800)
+	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("access_token") != token {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		fmt.Fprint(w, `{"user": "jane"}`)
+	}))
+	defer provider.Close()
+	dovecot.Start(t, dovecot.AuthAt(socket), dovecot.OAuth(provider.URL+"/info?access_token="),
+		"auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256 xoauth2 oauthbearer")
 	p := postfix.Start(t, postfix.AuthAt(socket))
-	for _, mech := range []string{"plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "auto"} {
+	for _, mech := range []string{"plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "auto", "xoauth2", "oauthbearer"} {
+		secret := dovecot.Password
+		if strings.Contains(mech, "oauth") {
+			secret = token
+		}
 		tg := openReal(t, Config{Server: endpoint.Server{
-			Port: p.SMTP, TLS: endpoint.StartTLS, CAFile: p.CAFile, User: "jane", Password: endpoint.SecretValue(dovecot.Password), Auth: mech,
+			Port: p.SMTP, TLS: endpoint.StartTLS, CAFile: p.CAFile, User: "jane", Password: endpoint.SecretValue(secret), Auth: mech,
 		}})
 		if _, err := tg.Deliver(t.Context(), targetstest.Message(targetstest.Text(1)), targets.Dest{}); err != nil {
 			t.Errorf("%s: %v", mech, err)

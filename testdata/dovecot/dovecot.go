@@ -78,6 +78,7 @@ func Start(t testing.TB, options ...Option) *Server {
 	for try := 1; ; try++ {
 		s.check(s.choosePorts())
 		s.check(os.WriteFile(s.path("dovecot.conf"), s.conf(options), 0o644))
+		s.check(os.WriteFile(s.path("oauth2.conf"), oauthConf(options), 0o644))
 		err := s.start()
 		if err == nil {
 			return s
