@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"popferry/fetcher/config"
 	"popferry/fetcher/maildrop"
 	"popferry/targets"
+	"popferry/targets/endpoint"
 )
 
 // live logs in everywhere, one after the other, and reads the state.
@@ -64,8 +67,9 @@ func (c *check) account(ctx context.Context, a *fetcher.Account) []targets.Findi
 	if err := conn.Quit(ctx); err != nil {
 		c.log.Debug("QUIT", "account", a.Name, "err", err)
 	}
-	fs := []targets.Finding{{Level: "ok", Text: fmt.Sprintf("login ok in %s · %s, %s · UIDL %s · TOP %s · PIPELINING %s",
-		roughly(took), count(list.Messages, "message"), octets(list.Octets), yes(!list.NoUIDL), yes(caps.TOP), yes(caps.Pipelining))}}
+	facts := conn.Facts()
+	fs := append(c.reach(ctx, &a.Maildrop.Server, &facts), targets.Finding{Level: "ok", Text: fmt.Sprintf("login ok in %s (%s) · %s, %s · UIDL %s · TOP %s · PIPELINING %s",
+		roughly(took), facts.Login(), count(list.Messages, "message"), octets(list.Octets), yes(!list.NoUIDL), yes(caps.TOP), yes(caps.Pipelining))})
 	for _, w := range list.Warnings {
 		fs = append(fs, targets.Finding{Level: "warn", Text: w})
 	}
@@ -80,6 +84,20 @@ func (c *check) account(ctx context.Context, a *fetcher.Account) []targets.Findi
 		fs = append(fs, targets.Finding{Level: "ok", Text: fmt.Sprintf("LOGIN-DELAY %d: the server wants %s between two logins", int(caps.LoginDelay.Seconds()), caps.LoginDelay)})
 	}
 	return fs
+}
+
+// reach says how an account's server was reached.
+func (c *check) reach(ctx context.Context, s *endpoint.Server, f *endpoint.Facts) []targets.Finding {
+	text, soon := f.Link(time.Now())
+	if _, err := netip.ParseAddr(s.Host); err != nil && s.Proxy.IsZero() {
+		if addrs, err := net.DefaultResolver.LookupHost(ctx, s.Host); err == nil {
+			text = fmt.Sprintf("dns %d · %s", len(addrs), text)
+		}
+	}
+	if soon {
+		return []targets.Finding{{Level: "warn", Text: text, Hint: "The certificate ends soon; if it is not renewed by then, nothing is fetched."}}
+	}
+	return []targets.Finding{{Level: "ok", Text: text}}
 }
 
 // target asks the target to look at itself.

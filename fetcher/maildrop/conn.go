@@ -178,6 +178,9 @@ func (c *Conn) readCaps(ctx context.Context) (Caps, error) {
 // those before it until then.
 func (c *Conn) Caps() Caps { return c.caps }
 
+// Facts returns what the connection has shown of the server.
+func (c *Conn) Facts() endpoint.Facts { return c.nc.Facts() }
+
 // Quit ends the session. Only now the server deletes what was marked, and after
 // nil it has. After -ERR (Refused) some of it may be left, after Lost nobody
 // knows: the next listing tells. The connection is closed in any case.

@@ -19,10 +19,12 @@ const maxAuthLine = 255
 
 // login logs in by the best way open.
 func (c *Conn) login(ctx context.Context, password, timestamp string) error {
-	mech, err := c.cfg.Mechanism(c.caps.logins(timestamp != ""), c.nc.Secure())
+	offered := c.caps.logins(timestamp != "")
+	mech, err := c.cfg.Mechanism(offered, c.nc.Secure())
 	if err != nil {
 		return err
 	}
+	c.nc.Chose(mech, offered)
 	user := c.cfg.User
 	op, told := mech, ""
 	switch mech {

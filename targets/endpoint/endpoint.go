@@ -70,11 +70,13 @@ func (s *Server) Addr() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.
 func (s *Server) Dial(ctx context.Context) (*Conn, error) {
 	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
+	start := time.Now()
 	nc, err := s.dialTCP(dctx)
 	if err != nil {
 		return nil, s.dialError(err)
 	}
 	c := newConn(nc, s)
+	c.took = time.Since(start)
 	if s.TLS == Implicit {
 		if err := c.StartTLS(ctx); err != nil {
 			nc.Close()

@@ -27,6 +27,10 @@ type Conn struct {
 	got   int           // octets since the last progress
 	busy  bool          // a Read is under way, since `since`
 
+	took      time.Duration // what connecting took
+	mechanism string        // see Chose
+	offered   []string
+
 	log           *slog.Logger // see Trace; nil for none
 	hidden        []string     // see Hide
 	byCertificate bool         // channel binding is tls-server-end-point; the login alone looks at it

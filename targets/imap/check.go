@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -24,9 +26,13 @@ func (t *Target) Check(ctx context.Context) ([]targets.Finding, error) {
 	defer t.leave(c)
 	stop := context.AfterFunc(ctx, func() { c.fail(ctx.Err()) })
 	defer stop()
-	list := []targets.Finding{{Level: "ok", Text: fmt.Sprintf("logged in to %s as %s", t.cfg.Addr(), t.cfg.User)}}
+	how := c.facts.Login()
+	if how != "" {
+		how = " (" + how + ")"
+	}
+	list := append(linkFindings(&c.facts, t.now()), targets.Finding{Level: "ok", Text: fmt.Sprintf("logged in to %s as %s%s", t.cfg.Addr(), t.cfg.User, how)})
 	list = append(list, t.abilities(c)...)
-	for _, look := range []func(*conn) (targets.Finding, bool){t.folderFinding, t.quotaFinding} {
+	for _, look := range []func(*conn) (targets.Finding, bool){t.folderFinding, t.createFinding, t.quotaFinding} {
 		if f, ok := look(c); ok {
 			list = append(list, f)
 		}
@@ -45,6 +51,34 @@ func (t *Target) loginFinding(err error) targets.Finding {
 		f.Hint = "Check user and password. Many providers want an app password for IMAP."
 	}
 	return f
+}
+
+// linkFindings says how the connection stands.
+func linkFindings(f *endpoint.Facts, now time.Time) []targets.Finding {
+	text, soon := f.Link(now)
+	if soon {
+		return []targets.Finding{{Level: "warn", Text: text, Hint: "The certificate ends soon; if it is not renewed by then, nothing is delivered."}}
+	}
+	return []targets.Finding{{Level: "ok", Text: text}}
+}
+
+// createFinding asks whether folders may be made below the default one, where
+// the server tells rights (RFC 4314).
+func (t *Target) createFinding(c *conn) (targets.Finding, bool) {
+	if !c.caps["ACL"] || !t.cfg.CreateFolders {
+		return targets.Finding{}, false
+	}
+	mine, err := c.client.MyRights("INBOX").Wait()
+	if err != nil {
+		return targets.Finding{}, false
+	}
+	if strings.ContainsAny(string(mine.Rights), "kc") {
+		return targets.Finding{Level: "ok", Text: "folders can be made"}, true
+	}
+	return targets.Finding{
+		Level: "warn", Text: "the server does not let this user make folders",
+		Hint: "Make those that the rules name by hand, or set create_folders: no.",
+	}, true
 }
 
 // abilities says how fast it will be, and what will be missed.

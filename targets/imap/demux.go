@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2/imapclient"
+
+	"popferry/targets/endpoint"
 )
 
 const (
@@ -71,6 +73,7 @@ type conn struct {
 	lost func(*conn)    // called once when the connection has ended, after done for all but one being written
 
 	sent, got func(line string) // trace; nil for no trace
+	facts     endpoint.Facts    // of the connection
 
 	slot slot // the pool's view, guarded by Target.mu
 }

@@ -56,6 +56,7 @@ func (t *Target) connectOnce(ctx context.Context) (*conn, error) {
 	t.leaf.Store(nc.Certificate())
 	c := newConn(nc, d.br, d.caps)
 	c.done, c.lost = t.over, t.connLost
+	c.facts = nc.Facts()
 	if nc.Tracing() {
 		c.sent, c.got = nc.Sent, nc.Got
 	}
@@ -180,6 +181,8 @@ func (d *dialogue) authenticate(ctx context.Context, s *endpoint.Server) error {
 	if err != nil {
 		return err
 	}
+	slices.Sort(offered)
+	d.nc.Chose(mech, offered)
 	password, err := s.Secret(ctx)
 	if err != nil {
 		return err

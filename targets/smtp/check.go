@@ -28,7 +28,16 @@ func (t *Target) Check(ctx context.Context) ([]targets.Finding, error) {
 	if t.cfg.User != "" {
 		who = "as " + t.cfg.User
 	}
-	list := []targets.Finding{{Level: "ok", Text: fmt.Sprintf("connected to %s %s", t.cfg.Addr(), who)}}
+	facts := c.nc.Facts()
+	if how := facts.Login(); how != "" {
+		who += " (" + how + ")"
+	}
+	text, soon := facts.Link(t.now())
+	link := targets.Finding{Level: "ok", Text: text}
+	if soon {
+		link.Level, link.Hint = "warn", "The certificate ends soon; if it is not renewed by then, nothing is delivered."
+	}
+	list := []targets.Finding{link, {Level: "ok", Text: fmt.Sprintf("connected to %s %s", t.cfg.Addr(), who)}}
 	list = append(list, c.abilities()...)
 	return append(list, t.rehearse(c)...), ctx.Err()
 }

@@ -176,6 +176,7 @@ func (c *conn) authenticate(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return err
 	}
+	c.nc.Chose(mech, c.mechanisms)
 	password, err := cfg.Secret(ctx)
 	if err != nil {
 		return err

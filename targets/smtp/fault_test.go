@@ -528,13 +528,13 @@ func TestCheck(t *testing.T) {
 		hook func(targetstest.SMTPCommand) targetstest.SMTPAction
 		want []string // "level text"
 	}{
-		{"fine", nil, nil, []string{"ok connected to", "ok sends with one round trip", "ok takes messages up to 50M", "ok takes mail for jane@home.example"}},
-		{"old", []string{"AUTH PLAIN"}, nil, []string{"ok connected", "ok sends with four round trips", "warn the server does not offer 8BITMIME", "ok takes mail"}},
-		{"no relay", nil, at("RCPT", 0, says("554 5.7.1 relay access denied")), []string{"ok", "ok", "ok", "fail RCPT TO:<jane@home.example>: 554 5.7.1 relay access denied"}},
-		{"greylisting", nil, at("RCPT", 0, says("450 4.2.0 later")), []string{"ok", "ok", "ok", "warn RCPT TO:<jane@home.example>: 450 4.2.0 later"}},
-		{"not us", nil, at("MAIL", 0, says("550 5.7.1 go away")), []string{"ok", "ok", "ok", "fail MAIL: 550 5.7.1 go away"}},
+		{"fine", nil, nil, []string{"ok tcp", "ok connected to", "ok sends with one round trip", "ok takes messages up to 50M", "ok takes mail for jane@home.example"}},
+		{"old", []string{"AUTH PLAIN"}, nil, []string{"ok tcp", "ok connected", "ok sends with four round trips", "warn the server does not offer 8BITMIME", "ok takes mail"}},
+		{"no relay", nil, at("RCPT", 0, says("554 5.7.1 relay access denied")), []string{"ok", "ok", "ok", "ok", "fail RCPT TO:<jane@home.example>: 554 5.7.1 relay access denied"}},
+		{"greylisting", nil, at("RCPT", 0, says("450 4.2.0 later")), []string{"ok", "ok", "ok", "ok", "warn RCPT TO:<jane@home.example>: 450 4.2.0 later"}},
+		{"not us", nil, at("MAIL", 0, says("550 5.7.1 go away")), []string{"ok", "ok", "ok", "ok", "fail MAIL: 550 5.7.1 go away"}},
 		{"password", nil, at("AUTH", 0, says("535 5.7.8 no")), []string{`fail login as "jane": 535 5.7.8 no`}},
-		{"hangs up", nil, at("RCPT", 0, cutBefore), []string{"ok", "ok", "ok", "fail RCPT"}},
+		{"hangs up", nil, at("RCPT", 0, cutBefore), []string{"ok", "ok", "ok", "ok", "fail RCPT"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			tg, s := faulty(t, kind{ext: row.ext}, row.hook)
