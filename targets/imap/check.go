@@ -90,6 +90,9 @@ func (t *Target) abilities(c *conn) []targets.Finding {
 	case c.caps.literalPlus():
 		how = "many commands under way (LITERAL+)"
 	}
+	if c.caps["UIDPLUS"] {
+		how += " · UIDPLUS"
+	}
 	list := []targets.Finding{{Level: "ok", Text: "appends " + how}}
 	if !c.caps["UIDPLUS"] && !c.caps.rev2Only() {
 		list = append(list, targets.Finding{

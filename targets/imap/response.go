@@ -234,7 +234,7 @@ func wanted(kind string, num, selecting bool) bool {
 		return num && selecting
 	case "SEARCH", "ESEARCH":
 		return !num && selecting
-	case "LIST", "STATUS", "NAMESPACE", "QUOTA", "QUOTAROOT":
+	case "LIST", "STATUS", "NAMESPACE", "QUOTA", "QUOTAROOT", "MYRIGHTS":
 		return !num
 	}
 	return false
