@@ -118,6 +118,9 @@ func (a *app) authLogin(ctx context.Context, c *config.Config, list []*endpoint.
 			return err
 		}
 		a.stdout.printf("Signed in as %s. The tokens are in %s (0600).\n", endpoint.Printable(o.User, 100), o.File)
+		if ends := o.Status().Ends; !ends.IsZero() {
+			a.stdout.printf("The provider ends this sign-in on %s. (Google does that after 7 days while an OAuth client is in \"Testing\": publish it.)\n", ends.Local().Format(time.DateOnly))
+		}
 	}
 	ck := &check{app: a, config: c}
 	ck.live(ctx, []string{list[0].Name})
@@ -175,6 +178,9 @@ func (a *app) authStatus(list []*endpoint.OAuth) error {
 		token := "the token is renewed at the next login"
 		if left := time.Until(s.Expiry); left > 0 {
 			token = "the token is good for " + roughly(left)
+		}
+		if !s.Ends.IsZero() {
+			token += " · the provider ends the sign-in on " + s.Ends.Local().Format(time.DateOnly)
 		}
 		a.stdout.printf("%ssigned in since %s · %s\n", name, s.Since.Local().Format(time.DateOnly), token)
 	}

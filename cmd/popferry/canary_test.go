@@ -59,6 +59,7 @@ func TestCanary(t *testing.T) {
 				pop.Token = func(_, token string) bool { return token == right }
 				pop.Add("jane", "1", []byte("Subject: hi\r\n\r\nhello\r\n"))
 				box := &targetstest.IMAP{User: "jane", Password: right}
+				relay := &targetstest.SMTP{User: "jane", Password: right, Login: true, Extensions: []string{"AUTH PLAIN"}}
 				secret := right
 				switch how {
 				case "wrong":
@@ -70,6 +71,12 @@ func TestCanary(t *testing.T) {
 						}
 						return a
 					}
+					relay.Hook = func(c targetstest.SMTPCommand) (a targetstest.SMTPAction) {
+						if c.Verb == "AUTH" {
+							a.Reply = "535 5.7.8 what is " + c.Line
+						}
+						return a
+					}
 					box.Hook = func(c targetstest.Command) (a targetstest.Action) {
 						if c.Verb == "LOGIN" || c.Verb == "AUTHENTICATE" {
 							a.Reply = "NO what is " + c.Line
@@ -77,21 +84,23 @@ func TestCanary(t *testing.T) {
 						return a
 					}
 				}
-				for _, s := range []interface{ Start() error }{pop, box} {
+				for _, s := range []interface{ Start() error }{pop, box, relay} {
 					if err := s.Start(); err != nil {
 						t.Fatal(err)
 					}
 				}
 				defer pop.Close()
 				defer box.Close()
+				defer relay.Close()
 				dir := t.TempDir()
 				config := fmt.Sprintf(`state: popferry.db
 accounts:
   isp: { host: 127.0.0.1, port: %d, tls: starttls, tls_fingerprint: "sha256:%x", user: jane, auth: %s, password: "${SECRET}" }
 targets:
   home: { host: 127.0.0.1, port: %d, tls: none, user: jane, password: "${SECRET}" }
-jobs: [ { from: isp, to: home } ]
-`, pop.Port(), pop.Fingerprint(), mech, box.Port())
+  relay: { type: smtp, host: 127.0.0.1, port: %d, tls: none, user: jane, password: "${SECRET}", recipient: joe@home.example }
+jobs: [ { from: isp, to: [home, relay] } ]
+`, pop.Port(), pop.Fingerprint(), mech, box.Port(), relay.Port())
 				path := filepath.Join(dir, "popferry.yaml")
 				if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 					t.Fatal(err)
@@ -104,7 +113,8 @@ jobs: [ { from: isp, to: home } ]
 						t.Errorf("%s: exit %d\n%s", args[0], code, stderr.String())
 					}
 					all := everything(t, dir, stdout.String(), stderr.String())
-					if !strings.Contains(stderr.String(), "> CAPA") || args[0] == "check" && !strings.Contains(stderr.String(), "AUTHENTICATE PLAIN ***") {
+					if !strings.Contains(stderr.String(), "> CAPA") || args[0] == "check" &&
+						(!strings.Contains(stderr.String(), "AUTHENTICATE PLAIN ***") || !strings.Contains(stderr.String(), "AUTH PLAIN ***")) {
 						t.Errorf("there is no trace in %s", stderr.String())
 					}
 					for _, form := range append(forms(right), forms(wrong)...) {

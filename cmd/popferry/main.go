@@ -56,7 +56,7 @@ func (e *environment) withhold(name string) {
 	defer e.mu.Unlock()
 	if v, ok := os.LookupEnv(name); ok {
 		e.held[name] = v
-		os.Unsetenv(name)
+		_ = os.Unsetenv(name) // it was set, so its name is one
 	}
 }
 

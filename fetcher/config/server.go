@@ -76,11 +76,38 @@ func serverKeys[T any](p protocol, of func(*T) *endpoint.Server) (first, rest []
 			func(d *decoder, v value, t *T) { of(t).Password = endpoint.SecretCommand(d.argv(v)...) },
 		},
 	}
-	rest = []key[T]{
+	rest = append(tlsKeys(of), []key[T]{
 		{
 			"provider", "guessed from host or user", "A mail provider that popferry knows; it fills in host, port, tls and the addresses for oauth.",
 			func(d *decoder, v value, _ *T) { d.provider(v) },
 		},
+		{
+			"auth", "auto", "How to log in: " + strings.Join(p.auths, ", ") + ".",
+			func(d *decoder, v value, t *T) { of(t).Auth = d.word(v, p.auths...) },
+		},
+		{
+			"oauth", "none", "Sign in by OAuth, once, with popferry auth login, in place of a password.",
+			func(d *decoder, v value, t *T) { of(t).OAuth = d.oauth(v) },
+		},
+		{
+			"proxy", "none", "Connect through a proxy: socks5://HOST:PORT or http://HOST:PORT, perhaps with USER:PASSWORD@.",
+			func(d *decoder, v value, t *T) { of(t).Proxy = d.proxy(v) },
+		},
+		{
+			"source_ip", "the system's choice", "Address of this machine to connect from.",
+			func(d *decoder, v value, t *T) { of(t).SourceIP = d.sourceIP(v) },
+		},
+		{
+			"timeout", "60s", "How long a server may stand still before it is given up.",
+			func(d *decoder, v value, t *T) { of(t).Timeout = d.duration(v, time.Second, time.Hour) },
+		},
+	}...)
+	return first, rest
+}
+
+// tlsKeys say how a connection is encrypted, and with whom.
+func tlsKeys[T any](of func(*T) *endpoint.Server) []key[T] {
+	return []key[T]{
 		{
 			"tls", "implicit", "implicit (from the first octet), starttls (required, never optional) or none (in clear, must be written out).",
 			func(d *decoder, v value, t *T) { of(t).TLS = d.tls(v) },
@@ -105,28 +132,7 @@ func serverKeys[T any](p protocol, of func(*T) *endpoint.Server) (first, rest []
 			"client_key", "none", "PEM file with the key of client_cert.",
 			func(d *decoder, v value, t *T) { of(t).ClientKey = d.file(v) },
 		},
-		{
-			"auth", "auto", "How to log in: " + strings.Join(p.auths, ", ") + ".",
-			func(d *decoder, v value, t *T) { of(t).Auth = d.word(v, p.auths...) },
-		},
-		{
-			"oauth", "none", "Sign in by OAuth, once, with popferry auth login, in place of a password.",
-			func(d *decoder, v value, t *T) { of(t).OAuth = d.oauth(v) },
-		},
-		{
-			"proxy", "none", "Connect through a proxy: socks5://HOST:PORT or http://HOST:PORT, perhaps with USER:PASSWORD@.",
-			func(d *decoder, v value, t *T) { of(t).Proxy = d.proxy(v) },
-		},
-		{
-			"source_ip", "the system's choice", "Address of this machine to connect from.",
-			func(d *decoder, v value, t *T) { of(t).SourceIP = d.sourceIP(v) },
-		},
-		{
-			"timeout", "60s", "How long a server may stand still before it is given up.",
-			func(d *decoder, v value, t *T) { of(t).Timeout = d.duration(v, time.Second, time.Hour) },
-		},
 	}
-	return first, rest
 }
 
 // finishServer fills in defaults and checks what depends on several keys. n is

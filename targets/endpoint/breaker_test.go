@@ -14,8 +14,9 @@ func TestBreaker(t *testing.T) {
 	saved := map[string]Refusals{}
 	breaker := func() *Breaker { // as another process would make it
 		return &Breaker{
-			Now:  func() time.Time { return now },
-			Load: func(_ context.Context, login string) (Refusals, error) { return saved[login], nil },
+			rounds: 1,
+			Now:    func() time.Time { return now },
+			Load:   func(_ context.Context, login string) (Refusals, error) { return saved[login], nil },
 			Save: func(_ context.Context, login string, r Refusals) error {
 				if r.Count == 0 {
 					delete(saved, login)
@@ -82,7 +83,7 @@ func TestBreaker(t *testing.T) {
 // The zero Breaker remembers by itself, and none at all lets everything pass.
 func TestBreaker_zero(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	for _, b := range []*Breaker{nil, {Now: func() time.Time { return now }}} {
+	for _, b := range []*Breaker{nil, {rounds: 1, Now: func() time.Time { return now }}} {
 		s := &Server{Host: "h", Port: 995, User: "jane", Password: SecretValue("x"), Breaker: b}
 		for range 3 {
 			if _, err := s.Secret(t.Context()); err != nil {

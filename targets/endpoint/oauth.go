@@ -176,7 +176,9 @@ func (o *OAuth) take(t *tokens, got *oauth2.Token) {
 	if got.RefreshToken != "" {
 		t.Refresh = got.RefreshToken
 	}
-	t.Secrets = nil
+	if left, ok := got.Extra("refresh_token_expires_in").(float64); ok && left > 0 {
+		t.Ends = t.Got.Add(time.Duration(left) * time.Second) // Google, of clients in "Testing"
+	}
 }
 
 // config is the client as x/oauth2 wants it.
@@ -202,8 +204,8 @@ func (o *OAuth) context(ctx context.Context) context.Context {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.client == nil {
-		transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert,errcheck // it is one
-		transport.DisableKeepAlives = true                           // a request an hour
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.DisableKeepAlives = true // a request an hour
 		o.client = &http.Client{
 			Transport: transport, Timeout: refreshTime,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -256,7 +258,7 @@ func (o *OAuth) mask(text string) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.tokens != nil {
-		for _, s := range append([]string{o.tokens.Refresh, o.tokens.Access}, o.tokens.Secrets...) {
+		for _, s := range []string{o.tokens.Refresh, o.tokens.Access} {
 			if s != "" {
 				text = strings.ReplaceAll(text, s, "***")
 			}
@@ -279,7 +281,7 @@ func reason(err error) string {
 	}
 	type wrapped interface{ Unwrap() error }
 	for {
-		w, ok := err.(wrapped) //nolint:errorlint // the innermost is looked for
+		w, ok := err.(wrapped)
 		if !ok || w.Unwrap() == nil {
 			break
 		}

@@ -151,11 +151,19 @@ func TestOAuth_rotation(t *testing.T) {
 			t.Errorf("used %s", got)
 		}
 	}
+	if st := o.Status(); !st.Ends.IsZero() {
+		t.Errorf("it ends on %s", st.Ends)
+	}
 	// A provider that gives no new one leaves the old one good.
-	s.answer = func(int, url.Values) (int, any) { return 200, map[string]any{"access_token": "same", "expires_in": 60} }
+	s.answer = func(int, url.Values) (int, any) {
+		return 200, map[string]any{"access_token": "same", "expires_in": 60, "refresh_token_expires_in": 604800}
+	}
 	o.Now = func() time.Time { return now.Add(5 * time.Hour) }
 	if _, err := o.Token(t.Context()); err != nil || stored(t, o).Refresh != "refresh-4" {
 		t.Errorf("%v", err)
+	}
+	if st := o.Status(); st.Ends.Unix() != now.Add(5*time.Hour+7*24*time.Hour).Unix() {
+		t.Errorf("it ends on %s", st.Ends)
 	}
 }
 
@@ -297,7 +305,8 @@ func TestOAuth_stored(t *testing.T) {
 	}
 }
 
-// TestOAuth_device: RFC 8628, with a person who takes a while.
+// TestOAuth_device: RFC 8628, with a person who takes a while. A second a poll is
+// the least that can be asked for.
 func TestOAuth_device(t *testing.T) {
 	polls := 0
 	s := newTokenServer(t, func(n int, v url.Values) (int, any) {

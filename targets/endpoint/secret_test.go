@@ -75,8 +75,8 @@ func walk(w io.Writer, v reflect.Value) {
 			walk(w, v.Elem())
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			walk(w, v.Field(i))
+		for _, f := range v.Fields() {
+			walk(w, f)
 		}
 	case reflect.Slice:
 		for i := range v.Len() {

@@ -21,9 +21,8 @@ type tokens struct {
 	Expiry   time.Time `json:"expiry"`
 	Got      time.Time `json:"got"`       // the access token
 	SignedIn time.Time `json:"signed_in"` // by a person
+	Ends     time.Time `json:"ends"`      // when the sign-in ends whatever is done; zero if it does not
 	Dead     string    `json:"dead"`      // why the provider has ended the sign-in; "" if it has not
-
-	Secrets []string `json:"-"` // what else was sent to the provider
 }
 
 const maxTokenFile = 256 << 10
@@ -126,6 +125,7 @@ func (o *OAuth) write(t *tokens) (err error) {
 type SignIn struct {
 	Since  time.Time // when the person signed in; zero if nobody has
 	Expiry time.Time // of the access token, which renews itself
+	Ends   time.Time // of the sign-in, as the provider announced; zero if it did not
 	Err    error     // why it is of no use; nil if it is
 }
 
@@ -139,7 +139,7 @@ func (o *OAuth) Status() SignIn {
 		o.mu.Unlock()
 	}
 	if t != nil {
-		s.Since, s.Expiry = t.SignedIn, t.Expiry
+		s.Since, s.Expiry, s.Ends = t.SignedIn, t.Expiry, t.Ends
 	}
 	return s
 }

@@ -1,10 +1,14 @@
 package imap_test
 
 import (
+	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -97,14 +101,29 @@ func TestDovecot_login(t *testing.T) {
 				c.TLS, c.Port = endpoint.StartTLS, d.IMAP
 			}
 		}
+		var trace bytes.Buffer
+		tg, err := config(0, at, func(c *imap.Config) { c.User = "jane-" + mech }).Open("test", slog.New(slog.NewTextHandler(&trace, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fs, err := tg.Check(t.Context()); err != nil || slices.ContainsFunc(fs, func(f targets.Finding) bool { return f.Level == "fail" }) {
+			t.Errorf("%s: %v, %v", mech, fs, err)
+		}
+		tg.Close()
+		// User and password are in every message of a login, and nowhere else.
+		for _, secret := range []string{dovecot.Password + "\x00", "jane-" + mech, "cHc=", base64.StdEncoding.EncodeToString([]byte("jane-" + mech))[:6], "n,,n=", "biws", "eSws"} {
+			if strings.Contains(trace.String(), secret) || !strings.Contains(trace.String(), "AUTHENTICATE ") {
+				t.Errorf("%s: %q shows in %s", mech, secret, trace.String())
+			}
+		}
 		if _, err := append1(t, open(t, config(0, at)), targetstest.Text(i), ""); err != nil {
 			t.Errorf("%s: %v", mech, err)
 		}
 		if mech != "plain" {
 			continue // Dovecot lets those wait who are wrong more than once
 		}
-		tg := open(t, config(0, at, func(c *imap.Config) { c.Password = endpoint.SecretValue("Xcanary") }))
-		_, err := append1(t, tg, targetstest.Text(i), "")
+		wrong := open(t, config(0, at, func(c *imap.Config) { c.Password = endpoint.SecretValue("Xcanary") }))
+		_, err = append1(t, wrong, targetstest.Text(i), "")
 		e, ok := errors.AsType[*endpoint.Error](err)
 		if !ok || e.Code != endpoint.CodeLoginRefused || e.Reply != "NO [AUTHENTICATIONFAILED] Authentication failed." || targets.FaultOf(err) != targets.Down {
 			t.Errorf("%s with a wrong password: %v", mech, err)
