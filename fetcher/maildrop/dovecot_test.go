@@ -5,19 +5,17 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"popferry/targets/endpoint"
 	"popferry/testdata/corpus"
 	"popferry/testdata/dovecot"
+	"popferry/testdata/oauth"
 )
 
 // real is what a user would write to reach a Dovecot.
@@ -291,91 +289,39 @@ func TestDovecot_killed(t *testing.T) {
 	}
 }
 
-// oauthProvider gives tokens to whoever has a refresh token, and tells a Dovecot
-// which are good: the latest.
-type oauthProvider struct {
-	*httptest.Server
-	mu    sync.Mutex
-	token string
-	given int
-}
-
-func newOAuthProvider(t *testing.T) *oauthProvider {
-	t.Helper()
-	p := &oauthProvider{token: "none"}
-	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		w.Header().Set("Content-Type", "application/json")
-		switch {
-		case r.URL.Path == "/token":
-			p.given++
-			p.token = fmt.Sprintf("token-%d-%s", p.given, strings.Repeat("x", 4500)) // as long as Microsoft's
-			fmt.Fprintf(w, `{"access_token": %q, "refresh_token": "refresh-%d", "expires_in": 3600}`, p.token, p.given)
-		case r.FormValue("access_token") == p.token:
-			fmt.Fprint(w, `{"user": "jane"}`)
-		default:
-			w.WriteHeader(http.StatusUnauthorized)
-			fmt.Fprint(w, `{"error": "invalid_token"}`)
-		}
-	}))
-	t.Cleanup(p.Close)
-	return p
-}
-
-// revoke makes the token that was given last worthless.
-func (p *oauthProvider) revoke() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.token = "none"
-}
-
-// signIn makes what popferry auth login leaves, with a token that has expired.
-func signIn(t *testing.T, p *oauthProvider) *endpoint.OAuth {
-	t.Helper()
-	o := &endpoint.OAuth{
-		Name: "work", User: "jane", ClientID: "client", TokenURL: p.URL + "/token", File: filepath.Join(t.TempDir(), "account-work.json"),
-	}
-	text := fmt.Sprintf(`{"user": "jane", "client_id": "client", "token_url": %q, "access_token": "old", "refresh_token": "refresh-0",
-		"expiry": "2026-01-01T00:00:00Z", "got": "2026-01-01T00:00:00Z", "signed_in": "2026-01-01T00:00:00Z"}`, o.TokenURL)
-	if err := os.WriteFile(o.File, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return o
-}
-
 // Dovecot lets in who has a token that the provider knows, in both dialects; one
 // that the provider has withdrawn before its time is replaced once.
 func TestDovecot_oauth(t *testing.T) {
 	for _, mech := range []string{"auto", "oauthbearer"} {
-		p := newOAuthProvider(t)
-		s := dovecot.Start(t, dovecot.OAuth(p.URL+"/info?access_token="))
+		p := oauth.Start(t)
+		s := dovecot.Start(t, dovecot.OAuth(p.InfoURL()))
 		cfg := real(s, endpoint.Implicit, "jane")
-		cfg.Auth, cfg.OAuth, cfg.Password = mech, signIn(t, p), endpoint.Secret{}
+		cfg.Auth, cfg.Password = mech, endpoint.Secret{}
+		cfg.OAuth = &endpoint.OAuth{Name: "work", User: oauth.User, ClientID: "client", TokenURL: p.TokenURL(), File: p.SignIn(t, "2026-01-01T00:00:00Z")}
 		for range 2 {
 			c := dialReal(t, cfg)
 			if err := c.Quit(t.Context()); err != nil {
 				t.Error(err)
 			}
 		}
-		if p.given != 1 {
-			t.Errorf("%s: %d tokens for two logins", mech, p.given)
+		if p.Given() != 1 {
+			t.Errorf("%s: %d tokens for two logins", mech, p.Given())
 		}
 		if mech != "auto" {
 			continue // Dovecot lets those wait who are refused more than once
 		}
 		later := time.Now().Add(10 * time.Minute)
 		cfg.OAuth.Now = func() time.Time { return later }
-		p.revoke()
+		p.Revoke()
 		c := dialReal(t, cfg)
 		c.Close()
-		if p.given != 2 {
-			t.Errorf("%s: %d tokens after one was withdrawn", mech, p.given)
+		if p.Given() != 2 {
+			t.Errorf("%s: %d tokens after one was withdrawn", mech, p.Given())
 		}
-		p.revoke() // this one is young: there is no use in asking for another
+		p.Revoke() // this one is young: there is no use in asking for another
 		_, err := Dial(t.Context(), cfg, nil)
-		if e := asError(t, err); e.Kind != LoginRefused || p.given != 2 || e.Login == nil || !strings.Contains(e.Login.Reply, `{"status":"401"`) {
-			t.Errorf("%s: %v after %d tokens", mech, err, p.given)
+		if e := asError(t, err); e.Kind != LoginRefused || p.Given() != 2 || e.Login == nil || !strings.Contains(e.Login.Reply, `{"status":"401"`) {
+			t.Errorf("%s: %v after %d tokens", mech, err, p.Given())
 		}
 		if strings.Contains(err.Error(), "token-2") || strings.Contains(err.Error(), "xxxx") {
 			t.Errorf("%s: the token shows: %v", mech, err)

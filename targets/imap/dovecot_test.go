@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +17,7 @@ import (
 	"popferry/targets/imap"
 	"popferry/targets/targetstest"
 	"popferry/testdata/dovecot"
+	"popferry/testdata/oauth"
 )
 
 // BenchmarkDeliver_dovecot delivers 8 KB messages from 256 goroutines to a real
@@ -137,24 +136,28 @@ func TestDovecot_login(t *testing.T) {
 // TestDovecot_oauth: a token that the provider knows, as long as Microsoft's, in
 // both dialects, with and without an initial response; one that it does not know.
 func TestDovecot_oauth(t *testing.T) {
-	token := strings.Repeat("ya29.x", 800)
-	p := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.FormValue("access_token") != token {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		fmt.Fprint(w, `{"user": "jane"}`)
-	}))
-	t.Cleanup(p.Close)
+	p := oauth.Start(t)
 	for i, hidden := range []string{"", "SASL-IR"} {
-		d := dovecot.Start(t, dovecot.OAuth(p.URL+"/info?access_token="), dovecot.Hide(hidden))
+		d := dovecot.Start(t, dovecot.OAuth(p.InfoURL()), dovecot.Hide(hidden))
 		for _, mech := range []string{"xoauth2", "oauthbearer"} {
 			at := func(c *imap.Config) {
-				c.TLS, c.Port, c.CAFile, c.User, c.Auth, c.Password = endpoint.Implicit, d.IMAPS, d.CAFile, "jane", mech, endpoint.SecretValue(token)
+				c.TLS, c.Port, c.CAFile, c.User, c.Auth, c.Password = endpoint.Implicit, d.IMAPS, d.CAFile, "jane", mech, endpoint.SecretValue(p.Token())
 			}
 			if _, err := append1(t, open(t, config(0, at)), targetstest.Text(i), ""); err != nil {
 				t.Errorf("%s: %v", mech, err)
 			}
+		}
+		// A token that is not accepted any more, though it looks good, is replaced.
+		given := p.Given()
+		old := open(t, config(d.IMAPS, func(c *imap.Config) {
+			c.TLS, c.CAFile, c.User = endpoint.Implicit, d.CAFile, oauth.User
+			c.OAuth = &endpoint.OAuth{Name: "work", User: oauth.User, ClientID: "client", TokenURL: p.TokenURL(), File: p.SignIn(t, "2099-01-01T00:00:00Z")}
+		}))
+		if _, err := append1(t, old, targetstest.Text(i), ""); err != nil || p.Given() != given+1 {
+			t.Errorf("%d tokens for an old one: %v", p.Given()-given, err)
+		}
+		if i > 0 {
+			continue // Dovecot lets those wait who are refused more than once
 		}
 		bad := open(t, config(d.IMAPS, func(c *imap.Config) {
 			c.TLS, c.CAFile, c.User, c.Auth, c.Password = endpoint.Implicit, d.CAFile, "jane", "xoauth2", endpoint.SecretValue("canary")

@@ -3,10 +3,7 @@ package smtp
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,6 +17,7 @@ import (
 	"popferry/targets/targetstest"
 	"popferry/testdata/corpus"
 	"popferry/testdata/dovecot"
+	"popferry/testdata/oauth"
 	"popferry/testdata/postfix"
 )
 
@@ -230,22 +228,14 @@ func TestPostfix_login(t *testing.T) {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "auth")
-	token := strings.Repeat("ya29.x", 800)
-	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.FormValue("access_token") != token {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		fmt.Fprint(w, `{"user": "jane"}`)
-	}))
-	defer provider.Close()
-	dovecot.Start(t, dovecot.AuthAt(socket), dovecot.OAuth(provider.URL+"/info?access_token="),
+	provider := oauth.Start(t)
+	dovecot.Start(t, dovecot.AuthAt(socket), dovecot.OAuth(provider.InfoURL()),
 		"auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256 xoauth2 oauthbearer")
 	p := postfix.Start(t, postfix.AuthAt(socket))
 	for _, mech := range []string{"plain", "login", "cram-md5", "scram-sha-1", "scram-sha-256", "auto", "xoauth2", "oauthbearer"} {
 		secret := dovecot.Password
 		if strings.Contains(mech, "oauth") {
-			secret = token
+			secret = provider.Token()
 		}
 		tg := openReal(t, Config{Server: endpoint.Server{
 			Port: p.SMTP, TLS: endpoint.StartTLS, CAFile: p.CAFile, User: "jane", Password: endpoint.SecretValue(secret), Auth: mech,
@@ -253,5 +243,13 @@ func TestPostfix_login(t *testing.T) {
 		if _, err := tg.Deliver(t.Context(), targetstest.Message(targetstest.Text(1)), targets.Dest{}); err != nil {
 			t.Errorf("%s: %v", mech, err)
 		}
+	}
+	// A token that is not accepted any more, though it looks good, is replaced.
+	tg := openReal(t, Config{Server: endpoint.Server{
+		Port: p.SMTP, TLS: endpoint.StartTLS, CAFile: p.CAFile, User: oauth.User,
+		OAuth: &endpoint.OAuth{Name: "work", User: oauth.User, ClientID: "client", TokenURL: provider.TokenURL(), File: provider.SignIn(t, "2099-01-01T00:00:00Z")},
+	}})
+	if _, err := tg.Deliver(t.Context(), targetstest.Message(targetstest.Text(2)), targets.Dest{}); err != nil || provider.Given() != 1 {
+		t.Errorf("%d tokens for an old one: %v", provider.Given(), err)
 	}
 }
