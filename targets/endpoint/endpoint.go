@@ -1,11 +1,33 @@
-// Package endpoint dials a mail server and logs nothing of what it says: name
-// resolution, TCP, TLS from the first octet or after STARTTLS, deadlines that
-// only progress renews, and the secrets to log in with.
+// Package endpoint dials a mail server and logs in to it: name resolution,
+// proxies, TCP, TLS from the first octet or after STARTTLS, deadlines that only
+// progress renews, the secrets to log in with, and the mechanisms that use them.
 //
 // POP3, IMAP and SMTP stand on the same Conn, so a certificate is checked, a
 // stalled peer is given up and a password is kept out of sight in one place.
 // TLS is 1.2 or newer and never opportunistic: a server that does not offer
 // what the configuration asks for is refused (RFC 8314).
+//
+// # Logging in
+//
+// The caller knows how its protocol carries a login and what the server offers.
+// Mechanism picks one, Secret has what to log in with, NewExchange is the
+// dialogue (RFC 4422), and Judged is told how it ended:
+//
+//	mech, err := srv.Mechanism(offered, conn.Secure())
+//	secret, err := srv.Secret(ctx) // a password, or a token of OAuth
+//	x, err := conn.NewExchange(mech, offered, secret)
+//	…                              // if it was refused:
+//	e := conn.LoginRefused(mech, reply, x.Said())
+//	srv.Judged(ctx, secret, e)     // with nil if it was not
+//
+// A Breaker keeps a login that is refused from being tried until the account is
+// locked. OAuth renews tokens, once for all who need one.
+//
+// # What shows
+//
+// A Secret never shows, however it is printed. What a login sends is hidden on
+// its connection (Hide), and with it whatever a server quotes of it, in traces
+// and in errors. Text of servers goes through Printable.
 package endpoint
 
 import (
