@@ -41,7 +41,7 @@ func (t *Target) enqueue(j *job, front bool) {
 	} else {
 		t.queue = append(t.queue, j)
 	}
-	t.growLocked()
+	t.growLocked(0)
 }
 
 // Greet dials the first session, if there is none.
@@ -65,16 +65,17 @@ func (t *Target) withdraw(j *job) bool {
 	return i >= 0
 }
 
-// growLocked dials where jobs wait and more sessions are allowed. The first
-// login goes alone: a wrong password must not be tried four times.
-func (t *Target) growLocked() {
+// growLocked dials where jobs wait and more sessions are allowed; taken is how
+// many of them a session is about to take. The first login goes alone: a wrong
+// password must not be tried four times.
+func (t *Target) growLocked(taken int) {
 	most := t.cfg.Connections
 	if !t.proven {
 		most = 1
 	} else if t.refused > 0 {
 		most = min(most, t.refused)
 	}
-	for !t.closed && len(t.queue) > t.dialing && len(t.conns)+t.dialing < most {
+	for !t.closed && len(t.queue)-taken > t.dialing && len(t.conns)+t.dialing < most {
 		t.dialing++
 		t.wg.Go(t.dial)
 	}
@@ -98,7 +99,7 @@ func (t *Target) dial() {
 	c.busy = true
 	t.conns = append(t.conns, c)
 	t.proven = true
-	t.growLocked()
+	t.growLocked(1)
 	t.mu.Unlock()
 	t.serve(c)
 }
@@ -148,7 +149,7 @@ func (t *Target) serve(c *conn) {
 	t.mu.Lock()
 	t.conns = slices.DeleteFunc(t.conns, func(o *conn) bool { return o == c })
 	t.refused = 0 // there may be a free place at the server now
-	t.growLocked()
+	t.growLocked(0)
 	t.mu.Unlock()
 	if c.broken {
 		c.nc.Close()
