@@ -22,11 +22,6 @@ func (a *app) load() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.withhold != nil {
-		for _, name := range c.SecretVars {
-			a.withhold(name)
-		}
-	}
 	if !a.flags.quiet && a.flags.verbose == 0 {
 		a.level = c.Log.Level
 		a.verbose = c.Log.Level <= slog.LevelDebug
@@ -35,7 +30,6 @@ func (a *app) load() (*config.Config, error) {
 		a.logFormat = c.Log.Format
 	}
 	a.log = a.logger()
-	c.KeepTokens(filepath.Join(filepath.Dir(a.statePath(c)), "tokens"))
 	return c, nil
 }
 
@@ -48,13 +42,24 @@ func (a *app) find() (string, error) {
 	return path, err
 }
 
-// read finds and reads the configuration.
+// read finds and reads the configuration, keeps its secrets from commands that
+// are started, and says where tokens are.
 func (a *app) read() (*config.Config, error) {
 	path, err := a.find()
 	if err != nil {
 		return nil, err
 	}
-	return config.Load(path, a.env)
+	c, err := config.Load(path, a.env)
+	if err != nil {
+		return nil, err
+	}
+	if a.withhold != nil {
+		for _, name := range c.SecretVars {
+			a.withhold(name)
+		}
+	}
+	c.KeepTokens(filepath.Join(filepath.Dir(a.statePath(c)), "tokens"))
+	return c, nil
 }
 
 // warn logs what in a configuration is allowed and probably not meant.

@@ -34,7 +34,9 @@ func TestMain(m *testing.M) {
 // program is main on a machine that is no container, or the one whose files are
 // below $MACHINE: tests may run in a container themselves.
 func program() {
-	a := newApp(os.Stdin, os.Stdout, os.Stderr, os.LookupEnv)
+	e := &environment{held: map[string]string{}}
+	a := newApp(os.Stdin, os.Stdout, os.Stderr, e.lookup)
+	a.withhold = e.withhold
 	a.machine.Root = cmp.Or(os.Getenv("MACHINE"), nowhere)
 	os.Exit(a.main(interruptible(), os.Args[1:]))
 }

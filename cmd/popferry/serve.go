@@ -78,13 +78,17 @@ func (a *app) serve(ctx context.Context, c *config.Config, o serveOptions) (err 
 
 // daemon is the daemon for a configuration, with the log attached.
 func (a *app) daemon(c *config.Config, store *state.Store) *daemon.Daemon {
-	c.State = a.statePath(c)
+	ready := func(c *config.Config) {
+		c.State = a.statePath(c)
+		rememberLogins(c, store, false)
+	}
+	ready(c)
 	d := &daemon.Daemon{
 		Config: c, State: store, Log: a.log, Version: version(), Explain: explained,
 		Load: func() (*config.Config, error) {
 			c, err := a.read()
 			if err == nil {
-				c.State = a.statePath(c)
+				ready(c)
 			}
 			return c, err
 		},

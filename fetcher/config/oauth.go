@@ -27,7 +27,9 @@ func oauthKeys() section[endpoint.OAuth] {
 		},
 		{
 			"client_secret_command", "none", "A command whose first line of output is the secret.",
-			func(d *decoder, v value, o *endpoint.OAuth) { o.ClientSecret = endpoint.SecretCommand(d.argv(v)...).Named("client_secret") },
+			func(d *decoder, v value, o *endpoint.OAuth) {
+				o.ClientSecret = endpoint.SecretCommand(d.argv(v)...).Named("client_secret")
+			},
 		},
 		{
 			"token_url", "the provider's", "Where tokens are given out.",

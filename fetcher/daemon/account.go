@@ -2,11 +2,9 @@ package daemon
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"popferry/fetcher"
@@ -15,9 +13,6 @@ import (
 	"popferry/fetcher/state"
 	"popferry/targets/endpoint"
 )
-
-// refusals is after how many refused logins in a row an account is left alone.
-const refusals = 3
 
 // unit is an account and when it is due. Its fields are guarded by Daemon.mu.
 type unit struct {
@@ -38,9 +33,6 @@ type unit struct {
 	forced   bool          // due because somebody asked
 	gone     bool          // not in the configuration any more
 	failures int           // passes in a row that were no use
-	refused  int           // logins in a row
-	secrets  [32]byte      // what they were refused with
-	paused   bool          // left alone until they change
 
 	running  bool
 	since    time.Time // the pass began, or waits to begin
@@ -124,8 +116,8 @@ type outcome struct {
 	fatal   error         // the state has failed
 }
 
-// turn runs a pass over an account, or finds that it is to be left alone, and
-// sets when it is due again. It gives the room back that it was given.
+// turn runs a pass over an account, and sets when it is due again. It gives the
+// room back that it was given.
 func (d *Daemon) turn(ctx context.Context, u *unit) {
 	leave := time.AfterFunc(beginning, func() { <-d.room })
 	defer func() {
@@ -140,22 +132,15 @@ func (d *Daemon) turn(ctx context.Context, u *unit) {
 	defer d.release(g)
 
 	began := d.now()
-	secrets, alone := d.leaveAlone(ctx, u, g, j, a)
-	o := outcome{stopped: true}
-	if !alone {
-		d.mu.Lock()
-		u.running, u.paused, u.since, u.messages, u.octets = true, false, began, -1, 0
-		d.mu.Unlock()
-		o = d.pass(ctx, g, j, a)
-	}
+	d.mu.Lock()
+	u.running, u.since, u.messages, u.octets = true, began, -1, 0
+	d.mu.Unlock()
+	o := d.pass(ctx, g, j, a)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	u.running = false
-	if !alone && !o.busy && !o.stopped {
-		d.settle(u, o, secrets)
-	}
-	if u.paused = alone; alone {
-		u.failures = max(u.failures, refusals)
+	if !o.busy && !o.stopped {
+		d.settle(u, o)
 	}
 	d.after(u, began, d.now(), o)
 	if o.fatal != nil {
@@ -167,46 +152,13 @@ func (d *Daemon) turn(ctx context.Context, u *unit) {
 }
 
 // settle notes what a pass says of the passes to come. d.mu is held.
-func (d *Daemon) settle(u *unit, o outcome, secrets [32]byte) {
+func (d *Daemon) settle(u *unit, o outcome) {
 	u.failures++
 	if !o.useless {
 		u.failures = 0
 	}
-	u.refused++
-	if o.pass.Exit != exitLogin {
-		u.refused = 0
-	}
-	u.secrets = secrets
 	u.note = noteOf(&o.report, interval(u.job, o.report.Start))
 	d.cache.forget()
-}
-
-// leaveAlone reports whether logins were refused so often that the account is
-// left alone, because its passwords are still the same. It returns what these
-// are, in a form that tells no more.
-func (d *Daemon) leaveAlone(ctx context.Context, u *unit, g *generation, j *config.Job, a *fetcher.Account) (secrets [32]byte, alone bool) {
-	d.mu.Lock()
-	refused, known := u.refused, u.secrets
-	d.mu.Unlock()
-	if refused < refusals-1 {
-		return secrets, false
-	}
-	h := sha256.New()
-	reveal := func(s endpoint.Secret) {
-		text, err := s.Reveal(ctx)
-		if err != nil {
-			text = "" // the pass says what is wrong with it
-		}
-		_, _ = fmt.Fprintf(h, "%d %s ", len(text), text) // a hash takes everything
-	}
-	reveal(a.Maildrop.Password)
-	for _, name := range slices.Concat(j.Targets, j.Rules.Targets()) {
-		if t := g.config.Targets[name]; t != nil && t.Server != nil {
-			reveal(t.Server.Password)
-		}
-	}
-	h.Sum(secrets[:0])
-	return secrets, refused >= refusals && secrets == known
 }
 
 // pass runs one pass. A panic in it is a failure like any other.

@@ -125,6 +125,10 @@ func (b *builder) account(j *config.Job, a *fetcher.Account) (as AccountStatus, 
 	} else if len(passes) > 0 && passes[0].Problem != nil && passes[0].Exit == exitSome {
 		as.Problem = passes[0].Problem
 	}
+	as.Paused = as.Problem != nil && as.Problem.Code == endpoint.CodePaused
+	if o := a.Maildrop.OAuth; o != nil {
+		as.TokenEnds = o.Status().Ends
+	}
 	if k := a.Keep; s.Waiting > 0 && !(k.Forever && k.UntilFull == 0) {
 		as.ToDelete = s.Waiting
 		if k.Newest == 0 && k.UntilFull == 0 {

@@ -186,14 +186,14 @@ func (d *Daemon) event(e fetcher.Event) {
 }
 
 // RunNow makes every job due, those too that run by hand only. A server's
-// LOGIN-DELAY is still waited for. Accounts that were left alone after refused
-// logins are tried again.
+// LOGIN-DELAY is still waited for. Logins that wait because they were refused are
+// tried once.
 func (d *Daemon) RunNow() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.now()
+	d.gen.config.Logins.Forgive()
 	for _, u := range d.units {
-		u.refused = 0
 		if u.running {
 			u.again = true
 			continue

@@ -23,6 +23,7 @@ import (
 	"popferry/fetcher/maildrop"
 	"popferry/fetcher/state"
 	"popferry/targets"
+	"popferry/targets/endpoint"
 )
 
 var update = flag.Bool("update", false, "write golden files")
@@ -88,14 +89,14 @@ func newWorld(t testing.TB, c *config.Config) *world {
 		Log: slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Explain: func(_ *config.Config, e fetcher.Event) Problem {
 			p := Problem{Exit: 69, Code: "network", Head: e.Err.Error()}
-			var me *maildrop.Error
+			var ee *endpoint.Error
 			switch {
 			case errors.As(e.Err, new(*Crash)):
 				p.Exit, p.Code = exitBug, "bug"
 			case errors.Is(e.Err, context.Canceled):
 				p.Exit, p.Code = exitTerm, "interrupted"
-			case errors.As(e.Err, &me) && me.Kind == maildrop.LoginRefused:
-				p.Exit, p.Code = exitLogin, "login-refused"
+			case errors.As(e.Err, &ee) && ee.Stage == "auth":
+				p.Exit, p.Code = exitLogin, ee.Code
 			}
 			return p
 		},

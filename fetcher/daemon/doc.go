@@ -15,8 +15,8 @@
 //
 // After passes that failed the pauses grow, up to half an hour or the job's own
 // interval. A server's own wishes come first: LOGIN-DELAY, and how long an error
-// asks to wait. After three refused logins an account is left alone until one of
-// its passwords changes, because providers lock accounts. Nobody's wish makes
+// asks to wait. Logins that were refused three times wait as endpoint.Breaker
+// says, because providers lock accounts. Nobody's wish makes
 // passes denser than the job says, but Daemon.RunNow.
 //
 // # Reload

@@ -142,19 +142,13 @@ func (d *Daemon) overlay(st *Status) {
 		if u == nil {
 			continue
 		}
-		a.Running, a.Next, a.Note, a.Paused = u.running, u.next.Round(0), u.note, u.paused
+		a.Running, a.Next, a.Note = u.running, u.next.Round(0), u.note
 		if u.running {
 			a.Next = time.Time{}
 			a.Since = u.since
 			if u.messages >= 0 {
 				a.Messages, a.Bytes = u.messages, u.octets
 			}
-		}
-		if u.paused && a.Problem != nil {
-			p := *a.Problem
-			p.Lines = append(append([]string{}, p.Lines...),
-				fmt.Sprintf("popferry will not try again until the password changes (%d refusals), so that the account is not locked.", refusals))
-			a.Problem = &p
 		}
 	}
 }

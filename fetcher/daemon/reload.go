@@ -118,7 +118,7 @@ func (d *Daemon) assign(g *generation, j *config.Job, a *fetcher.Account) {
 	was, account := u.job, u.account
 	u.job, u.account, u.gen = j, a, g
 	if !reflect.DeepEqual(account, a) {
-		u.refused, u.failures, u.note = 0, 0, ""
+		u.failures, u.note = 0, ""
 	}
 	if was.Every != j.Every || was.Cron != j.Cron || was.Jitter != j.Jitter || was.Location().String() != j.Location().String() {
 		d.reschedule(u, d.now())

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"popferry/fetcher/config"
 	"popferry/fetcher/maildrop"
 	"popferry/fetcher/state"
+	"popferry/targets/endpoint"
 )
 
 // A bad configuration changes nothing and is named with its places; a good one
@@ -144,8 +146,8 @@ func TestRunNow(t *testing.T) {
 	})
 }
 
-// After three refused logins nobody tries again, until the password changes or
-// somebody asks for it.
+// After three refused logins nobody tries again for an hour, until the password
+// changes or somebody asks for it.
 func TestServe_loginRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		secret := filepath.Join(t.TempDir(), "password")
@@ -164,30 +166,42 @@ jobs: [{from: a, to: home, every: 1m}]
 			t.Fatal(err)
 		}
 		w := newWorld(t, c)
-		w.pass = func(_ context.Context, _ *config.Job, a *fetcher.Account) (rep fetcher.Report, err error) {
-			if p, err := a.Maildrop.Password.Reveal(t.Context()); err != nil || p != "right" {
-				return rep, &maildrop.Error{Kind: maildrop.LoginRefused, Op: "PASS", Reply: "-ERR no"}
+		var logins atomic.Int32
+		w.pass = func(ctx context.Context, _ *config.Job, a *fetcher.Account) (rep fetcher.Report, err error) {
+			s := &a.Maildrop.Server
+			p, err := s.Secret(ctx)
+			if err != nil {
+				return rep, err
 			}
-			return rep, nil
+			logins.Add(1)
+			if p == "right" {
+				s.Judged(ctx, p, nil)
+				return rep, nil
+			}
+			e := &endpoint.Error{Stage: "auth", Code: endpoint.CodeLoginRefused, Addr: s.Addr()}
+			s.Judged(ctx, p, e)
+			return rep, e
 		}
-		began := time.Now()
+		want := func(n int32, when string) {
+			t.Helper()
+			if got := logins.Load(); got != n {
+				t.Errorf("%d logins %s, want %d", got, when, n)
+			}
+		}
 		w.serve(3*time.Hour, func() {
 			elapse(time.Hour)
-			if got := len(w.at("a", began)); got != 3 {
-				t.Errorf("%d logins in an hour", got)
-			}
-			st := w.Status()
-			if a := st.Accounts[0]; !a.Paused || a.Problem == nil || !strings.Contains(strings.Join(a.Problem.Lines, "\n"), "will not try again until the password changes") {
+			want(3, "in an hour")
+			if a := w.Status().Accounts[0]; !a.Paused || a.Problem == nil {
 				t.Errorf("paused %v, problem %+v", a.Paused, a.Problem)
 			}
 			if err := w.Health(); !errors.Is(err, ErrUnhealthy) || !strings.Contains(err.Error(), "had no success") {
 				t.Errorf("health: %v", err)
 			}
 			w.RunNow()
-			elapse(time.Second)
-			if got := len(w.at("a", began)); got != 4 {
-				t.Errorf("%d logins after RunNow", got)
-			}
+			elapse(10 * time.Second)
+			want(4, "after RunNow")
+			elapse(31 * time.Minute)
+			want(4, "while it waits")
 			write("right\n")
 			elapse(31 * time.Minute)
 			if st := w.Status(); !st.OK || st.Accounts[0].Paused {

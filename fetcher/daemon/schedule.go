@@ -91,20 +91,14 @@ func (d *Daemon) schedule(u *unit) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), reading)
 	defer cancel()
-	if h, err := d.State.Passes(ctx, u.name, 20); err == nil && len(h) > 0 {
-		for _, p := range h {
-			if p.Exit != exitLogin {
-				break
-			}
-			u.refused++
-		}
+	if h, err := d.State.Passes(ctx, u.name, 1); err == nil && len(h) > 0 {
 		if last := h[0].Start; u.job.Every > 0 && u.job.NoStart && last.Before(now) {
 			// The grid goes on: a process that is started every day would never
 			// run what is due once a day.
 			u.base = last
 		}
 	}
-	if u.refused = min(u.refused, refusals-1); !u.job.NoStart && interval(u.job, now) > 0 {
+	if !u.job.NoStart && interval(u.job, now) > 0 {
 		u.next = now
 		return
 	}

@@ -99,7 +99,7 @@ type AccountStatus struct {
 	HeldMessages int       `json:"held"`
 	FailingFrom  time.Time `json:"failing_from,omitzero"` // the first of Failures
 	Since        time.Time `json:"since,omitzero"`        // the pass that is Running began
-	Paused       bool      `json:"paused,omitempty"`      // left alone until a password changes: too many logins were refused
+	Paused       bool      `json:"paused,omitempty"`      // its login waits: it was refused too often
 	Problem      *Problem  `json:"problem,omitempty"`     // of its last pass
 	TokenEnds    time.Time `json:"token_ends,omitzero"`   // of its OAuth sign-in
 }

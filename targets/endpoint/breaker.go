@@ -15,7 +15,7 @@ import (
 // Breaker keeps logins that a server refuses from being tried over and over:
 // providers lock accounts for that. After three refusals in a row a login waits
 // until its secret is another one, or for an hour, then for two, and so on up to
-// a day; any success ends that. What servers say while they cannot check a login
+// a day; any success ends that, and Forgive. What servers say while they cannot check a login
 // does not count.
 //
 // The zero Breaker remembers for as long as it lives; Load and Save, which are
@@ -27,6 +27,7 @@ type Breaker struct {
 
 	mu    sync.Mutex
 	known map[string]Refusals
+	again time.Time         // what was refused before may be tried once more
 	last  map[string]*Error // by login: the latest refusal in this process
 
 	rounds int // of a tag; 0 is tagRounds. Tests are in a hurry
@@ -82,6 +83,13 @@ func (b *Breaker) now() time.Time {
 	return time.Now()
 }
 
+// Forgive lets every login be tried once more at once: somebody asked for it.
+func (b *Breaker) Forgive() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.again = b.now()
+}
+
 // recall returns what is known of a login. Called with mu held.
 func (b *Breaker) recall(ctx context.Context, login string) (Refusals, error) {
 	r, ok := b.known[login]
@@ -121,6 +129,9 @@ func (b *Breaker) allow(ctx context.Context, s *Server, secret string) error {
 	r, err := b.recall(ctx, s.Login())
 	if err != nil || r.Count == 0 || !b.same(r, secret) {
 		return err
+	}
+	if r.Last.Before(b.again) {
+		return nil
 	}
 	if last := b.last[s.Login()]; last != nil && b.now().Before(r.Last.Add(breath)) {
 		return last
