@@ -216,7 +216,6 @@ type key[T any] struct {
 // section is the keys of one kind of mapping.
 type section[T any] struct {
 	keys  []key[T]
-	later []string                 // keys that config files of later versions may have
 	alien func(name string) string // which other kinds of the same thing have that key: "smtp or lmtp"; "" if none
 }
 
@@ -266,11 +265,6 @@ func (s section[T]) read(d *decoder, n *yaml.Node, where string, t *T) fields {
 
 // unknown reports a key that is not in the table.
 func (s section[T]) unknown(d *decoder, k *yaml.Node, where string) {
-	if slices.Contains(s.later, k.Value) {
-		d.fail(k, "config-not-supported", "key %q in %s is not supported by this version of popferry", k.Value, where).
-			Hint = "Remove it, or use a version that has it."
-		return
-	}
 	if s.alien != nil {
 		if kinds := s.alien(k.Value); kinds != "" {
 			d.fail(k, "config-unknown-key", "key %q in %s is only for targets of type %s", k.Value, where, kinds).
