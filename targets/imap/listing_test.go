@@ -31,8 +31,8 @@ func TestCatalog_bigFolder(t *testing.T) {
 		{name: "one allowed", most: 1, conns: 1, fault: -1},
 		{name: "second refused", greet: targetstest.Action{Reply: "BYE too many"}, conns: 2, fault: -1},
 		{name: "one ends", fetches: map[int]targetstest.Action{1: cut}, conns: 3, fault: -1},
-		{name: "the other ends", fetches: map[int]targetstest.Action{2: half}, conns: 2, fault: -1},
-		{name: "both end", fetches: map[int]targetstest.Action{1: cut, 2: half}, conns: 3, fault: -1},
+		{name: "the other ends", fetches: map[int]targetstest.Action{2: half}, conns: 3, fault: -1},
+		{name: "both end", fetches: map[int]targetstest.Action{1: cut, 2: half}, conns: 4, fault: -1},
 		{name: "BYE in the last", fetches: map[int]targetstest.Action{4: {Reply: "BYE bye"}}, conns: 3, fault: -1},
 		{name: "refused", fetches: map[int]targetstest.Action{1: {Reply: "NO no"}, 2: {Reply: "NO no"}, 3: {Reply: "NO no"}}, conns: 2, fault: targets.Transient},
 	} {
