@@ -239,6 +239,8 @@ func TestKeep_ruleUntilFull(t *testing.T) {
 	}
 }
 
+var _ targets.Relay = (*posted)(nil)
+
 // posted is a target that takes mail for recipients, and cannot be searched.
 type posted struct {
 	targets.Target
@@ -253,6 +255,9 @@ func (p *posted) Recipients(to targets.Dest) []string {
 	}
 	return to.Rcpt
 }
+
+// Greet has nobody to greet.
+func (p *posted) Greet() {}
 
 func (p *posted) Deliver(ctx context.Context, m *targets.Message, to targets.Dest) (targets.Receipt, error) {
 	rc, err := p.store.Deliver(ctx, m, targets.Dest{})
