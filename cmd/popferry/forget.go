@@ -185,6 +185,7 @@ func (a *app) ofAccount(m *memory, name string, err error) error {
 // marks are the messages that mark-seen is about.
 type marks struct {
 	source string
+	note   string // why they are marked, for people
 	known  *state.Known
 	old    []*state.Message // known, to be marked
 	fresh  []*state.Message // rows to make
@@ -193,7 +194,7 @@ type marks struct {
 }
 
 func (m *memory) markSeen(ctx context.Context, args []string, c choice) (err error) {
-	var k marks
+	k := marks{note: "mark-seen"}
 	if k.source = m.source(args[0]); k.source == "" {
 		s, err := m.account(args[0])
 		if err != nil {
@@ -235,7 +236,7 @@ func (k *marks) mark(uidls []string) error {
 			return usagef("%q is no whole UIDL, and none that is known begins so", endpoint.Printable(u, 60))
 		case errors.Is(err, errNoMatch) && slices.ContainsFunc(k.fresh, func(m *state.Message) bool { return m.UIDL == u }):
 		case errors.Is(err, errNoMatch):
-			k.fresh = append(k.fresh, &state.Message{UIDL: u, Size: -1, Status: state.StatusMarked, Note: "mark-seen"})
+			k.fresh = append(k.fresh, &state.Message{UIDL: u, Size: -1, Status: state.StatusMarked, Note: k.note})
 		case err != nil:
 			return err
 		}
@@ -268,27 +269,34 @@ func (k *marks) take(m *state.Message, named bool) {
 
 // markAll asks the maildrop what lies there.
 func (m *memory) markAll(ctx context.Context, name string, k *marks) error {
+	entries, err := m.listed(ctx, name, "use first_run: new")
+	k.compare(entries)
+	return err
+}
+
+// listed asks the maildrop of an account what lies there. instead is what to do
+// where the server has no UIDL.
+func (m *memory) listed(ctx context.Context, name, instead string) ([]maildrop.Entry, error) {
 	a, err := m.configured(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	conn, err := maildrop.Dial(ctx, &a.Maildrop, m.log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer conn.Close()
 	listing, err := conn.List(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if listing.NoUIDL {
-		return &maildrop.Error{Kind: maildrop.Refused, Op: "UIDL", Err: errors.New("the server has none, so its messages have no names to remember; use first_run: new")}
+		return nil, &maildrop.Error{Kind: maildrop.Refused, Op: "UIDL", Err: errors.New("the server has none, so its messages have no names to remember; " + instead)}
 	}
 	for _, w := range listing.Warnings {
 		m.log.Warn(w, "account", name)
 	}
-	k.compare(listing.Entries)
-	return conn.Quit(ctx)
+	return listing.Entries, conn.Quit(ctx)
 }
 
 // compare finds the row of each entry: of several messages with one UIDL the
@@ -307,7 +315,7 @@ func (k *marks) compare(entries []maildrop.Entry) {
 			rows[e.UIDL] = left[1:]
 			continue
 		}
-		k.fresh = append(k.fresh, &state.Message{UIDL: e.UIDL, Gen: gen[e.UIDL], Size: e.Size, Status: state.StatusMarked, Note: "mark-seen"})
+		k.fresh = append(k.fresh, &state.Message{UIDL: e.UIDL, Gen: gen[e.UIDL], Size: e.Size, Status: state.StatusMarked, Note: k.note})
 		gen[e.UIDL]++
 	}
 }
@@ -321,7 +329,7 @@ func (k *marks) changes(name string, now time.Time) []state.Change {
 	}
 	ch := []state.Change{state.Listed{Account: &account, New: k.fresh, Hash: account.ListHash, Count: n, At: now}}
 	if len(k.old) > 0 {
-		ch = append(ch, state.Marked{Messages: idsOf(k.old), Note: "mark-seen"})
+		ch = append(ch, state.Marked{Messages: idsOf(k.old), Note: k.note})
 	}
 	return ch
 }

@@ -64,7 +64,7 @@ func TestMarks_compare(t *testing.T) {
 	row := func(id int64, uidl string, gen int, s state.Status) *state.Message {
 		return &state.Message{ID: id, UIDL: uidl, Gen: gen, Status: s}
 	}
-	k := &marks{known: &state.Known{Messages: []*state.Message{
+	k := &marks{note: "mark-seen", known: &state.Known{Messages: []*state.Message{
 		row(1, "a", 0, state.StatusSafe), row(2, "dup", 0, state.StatusNew), row(3, "dup", 1, state.StatusMarked),
 		row(4, "held", 0, state.StatusHeld), row(5, "routed", 0, state.StatusRouted), row(6, "absent", 0, state.StatusNew),
 	}}}

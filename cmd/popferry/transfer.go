@@ -52,12 +52,18 @@ A message without deliveries is never fetched, and never deleted from the maildr
 Until the next run is done, what it fetches is compared with what lies in the target:
 mail that was delivered after the export was written does not come twice.
 
+With --from FILE is what another program remembers: the .fetchids of fetchmail, an
+oldmail-SERVER-PORT-USER of getmail, the uidls_file of mpop, the cache of a pop3 account
+of fdm. Its ids are compared with what lies on the maildrop now, and the messages that
+they stand for are remembered.
+
 first_run has no effect on an account of which something was imported.`
 
 func (a *app) stateImportCommand() *cobra.Command {
 	var dryRun, newState bool
+	var from foreign
 	cmd := &cobra.Command{
-		Use: "import [ACCOUNT] FILE", Short: "read an export, or a list of UIDLs", Long: importLong,
+		Use: "import [ACCOUNT] FILE", Short: "read an export, a list of UIDLs, or what another program remembers", Long: importLong,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return &usageError{text: "which file?", hint: "See: popferry state import --help"}
@@ -67,6 +73,12 @@ func (a *app) stateImportCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dryRun && newState {
 				return usagef("--new-state has no meaning with --dry-run, which changes nothing")
+			}
+			if cmd.Flags().Changed("from") && from.program != fromExport {
+				return a.importForeign(cmd.Context(), args, from, decision{dryRun: dryRun, newState: newState, create: true})
+			}
+			if from.owner != "" {
+				return usagef("--of has a meaning with --from fetchmail, getmail or mpop only")
 			}
 			file := args[len(args)-1]
 			e, err := a.readExport(file)
@@ -84,23 +96,29 @@ func (a *app) stateImportCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would change, and change nothing")
 	cmd.Flags().BoolVar(&newState, "new-state", false, "start anew where the state is missing or damaged")
+	cmd.Flags().StringVar(&from.program, "from", fromExport, "`PROGRAM` that wrote the file: fetchmail, getmail, mpop, fdm, or jsonl for an export or a list")
+	cmd.Flags().StringVar(&from.owner, "of", "", "`USER@HOST` that the file names the account by, where the configuration has another name for it")
 	return cmd
+}
+
+// input opens a file, or standard input for "-".
+func (a *app) input(file string) (io.ReadCloser, error) {
+	switch {
+	case file != "-":
+		return os.Open(file)
+	case a.stdin == nil:
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	return io.NopCloser(a.stdin), nil
 }
 
 // readExport reads a file, or standard input.
 func (a *app) readExport(file string) (*state.Exported, error) {
-	in := a.stdin
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
+	in, err := a.input(file)
+	if err != nil {
+		return nil, err
 	}
-	if in == nil {
-		in = strings.NewReader("")
-	}
+	defer in.Close()
 	e, err := state.ReadExport(in)
 	var pe *fs.PathError
 	if err == nil || errors.As(err, &pe) || errors.Is(err, io.ErrUnexpectedEOF) {
