@@ -60,3 +60,29 @@ func UTF7(name string) string {
 }
 
 var base64UTF7 = base64.NewEncoding("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").WithPadding(base64.NoPadding)
+
+// FromUTF7 reads what UTF7 writes; ok is false for what it does not write.
+func FromUTF7(name string) (text string, ok bool) {
+	var b strings.Builder
+	for rest := name; rest != ""; {
+		plain, coded, found := strings.Cut(rest, "&")
+		b.WriteString(plain)
+		if !found {
+			break
+		}
+		coded, rest, found = strings.Cut(coded, "-")
+		octets, err := base64UTF7.DecodeString(coded)
+		if !found || err != nil || len(octets)%2 != 0 {
+			return "", false
+		}
+		wide := make([]uint16, len(octets)/2)
+		for i := range wide {
+			wide[i] = uint16(octets[2*i])<<8 | uint16(octets[2*i+1])
+		}
+		if coded == "" {
+			b.WriteByte('&')
+		}
+		b.WriteString(string(utf16.Decode(wide)))
+	}
+	return b.String(), UTF7(b.String()) == name
+}

@@ -21,6 +21,9 @@ func TestUTF7(t *testing.T) {
 		if got := UTF7(name); got != want {
 			t.Errorf("UTF7(%q) = %q, want %q", name, got, want)
 		}
+		if got, ok := FromUTF7(want); !ok || got != name {
+			t.Errorf("FromUTF7(%q) = %q, %v", want, got, ok)
+		}
 	}
 }
 
@@ -45,4 +48,22 @@ func TestDated(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
+}
+
+func TestFromUTF7_bad(t *testing.T) {
+	for _, name := range []string{"&", "&AOQ", "&A-", "&%%%-", "&AGE-", "ä", "&2AA-"} {
+		if got, ok := FromUTF7(name); ok {
+			t.Errorf("FromUTF7(%q) = %q", name, got)
+		}
+	}
+}
+
+func FuzzFromUTF7(f *testing.F) {
+	f.Add("Entw&APw-rfe")
+	f.Add("&-&2D3eAA-")
+	f.Fuzz(func(t *testing.T, name string) {
+		if text, ok := FromUTF7(name); ok && UTF7(text) != name {
+			t.Errorf("FromUTF7(%q) = %q", name, text)
+		}
+	})
 }

@@ -63,8 +63,10 @@ func (t *Target) Catalog(ctx context.Context, name string, below targets.Mark, c
 	}
 	var err error
 	if k.folder, err = t.folderOf(ctx, name, below); err == nil {
-		l := listing{k: k, last: below.UIDNext - 1, claimed: claimed}
-		err = l.run(ctx)
+		l := listing{k: k, last: below.UIDNext - 1, claimed: claimed, key: k.key}
+		if err = l.run(ctx); err == nil {
+			k.fill(l.lines)
+		}
 	}
 	if err != nil {
 		return nil, t.wrap(k.op, err)

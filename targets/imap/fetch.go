@@ -1,12 +1,10 @@
 package imap
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"slices"
-	"unicode/utf8"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
@@ -17,7 +15,6 @@ import (
 const (
 	maxHeader = 256 << 10 // octets of a copy's header that are compared
 	maxUIDs   = 256       // in one FETCH: a command must fit go-imap's buffer, see writeForeign
-	maxID     = 998       // octets of a Message-ID, a line of RFC 5322 §2.1.1
 )
 
 // borrow lends do a connection of its own, and another one if that is lost.
@@ -92,38 +89,6 @@ func copyLiteral(w io.Writer, item imapclient.FetchItemDataBodySection) (ok bool
 		err = io.ErrUnexpectedEOF
 	}
 	return true, err
-}
-
-// messageIDOf returns the id of the first field of a header that has only
-// Message-ID fields. It is what rules.Header.MessageID says of the message: ""
-// where nothing stands that identifies.
-func messageIDOf(header []byte) string {
-	_, v, _ := bytes.Cut(header, []byte(":"))
-	for i := 0; i < len(v); i++ { // to the end of the first field
-		if v[i] == '\n' && (i+1 == len(v) || v[i+1] != ' ' && v[i+1] != '\t') {
-			v = v[:i]
-		}
-	}
-	start := bytes.IndexByte(v, '<')
-	if start < 0 {
-		return ""
-	}
-	v = v[start:]
-	end := bytes.IndexByte(v, '>')
-	if end < 0 {
-		return ""
-	}
-	id := v[:end+1]
-	if bytes.ContainsAny(id, " \t\r\n") { // folding, RFC 5322 §2.2.3
-		id = bytes.Join(bytes.FieldsFunc(id, func(r rune) bool { return r == ' ' || r == '\t' || r == '\r' || r == '\n' }), nil)
-	}
-	if bytes.ContainsFunc(id, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return ""
-	}
-	if len(id) <= len("<>") || len(id) > maxID || !utf8.Valid(id) {
-		return ""
-	}
-	return string(id)
 }
 
 // digest is what is kept of a copy that was read.

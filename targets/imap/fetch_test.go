@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"popferry/rules"
+	"popferry/targets"
 )
 
 // FuzzMessageID: what a server shows of a Message-ID is read as the same id that
@@ -22,7 +23,7 @@ func FuzzMessageID(f *testing.F) {
 		if strings.Contains(strings.ReplaceAll(value, "\r\nMessage-ID:", ""), "\n") && !onlyFolds(value) {
 			return // other fields, which no server shows
 		}
-		if got, want := messageIDOf(header), rules.ParseHeader(header).MessageID(); got != want {
+		if got, want := targets.MessageIDOf(header), rules.ParseHeader(header).MessageID(); got != want {
 			t.Errorf("%q: %q, and the rules say %q", header, got, want)
 		}
 	})

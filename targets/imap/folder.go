@@ -416,9 +416,15 @@ func (t *Target) HasFolder(ctx context.Context, name string) (bool, error) {
 	if known {
 		return true, nil
 	}
+	f, err := t.existing(ctx, name)
+	return f != nil, err
+}
+
+// existing returns the folder that a rule calls name, nil if it is not there.
+func (t *Target) existing(ctx context.Context, name string) (*folder, error) {
 	c, err := t.acquire(ctx, false)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer t.leave(c)
 	t.mu.Lock()
@@ -426,16 +432,21 @@ func (t *Target) HasFolder(ctx context.Context, name string) (bool, error) {
 	t.mu.Unlock()
 	full, err := facts.serverName(name)
 	if err != nil {
-		return false, &targets.Error{Fault: targets.Refused, Op: "EXAMINE", Err: err}
+		return nil, &targets.Error{Fault: targets.Refused, Op: "EXAMINE", Err: err}
 	}
-	missing := t.examine(c, t.folderNamed(full))
+	f := t.folderNamed(full)
+	missing := t.examine(c, f)
 	if other := facts.withoutDots(full); missing != nil && c.failed() == nil && other != full {
-		missing = t.examine(c, t.folderNamed(other))
+		f = t.folderNamed(other)
+		missing = t.examine(c, f)
 	}
 	if c.failed() != nil || targets.FaultOf(missing) == targets.Down {
-		return false, t.wrap(fmt.Sprintf("EXAMINE %q", full), listError(c, missing))
+		return nil, t.wrap(fmt.Sprintf("EXAMINE %q", full), listError(c, missing))
 	}
-	return missing == nil, nil
+	if missing != nil {
+		return nil, nil
+	}
+	return f, nil
 }
 
 // Mark makes folder ready and returns where what is delivered from now on will

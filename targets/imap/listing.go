@@ -19,6 +19,7 @@ type listing struct {
 	k       *catalog
 	last    uint32 // UID
 	claimed func(uid uint32) bool
+	key     func(messageID string) uint64
 
 	mu    sync.Mutex
 	begun bool
@@ -33,7 +34,7 @@ type uidRange struct{ first, last uint32 }
 // because the second may have to be dialled first, and UIDs may lie unevenly.
 const listingParts = 4
 
-// run lists the folder and fills the catalog.
+// run lists the folder.
 func (l *listing) run(ctx context.Context) error {
 	needed, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -60,7 +61,7 @@ func (l *listing) run(ctx context.Context) error {
 			return blameless(err)
 		}
 		if len(l.parts) == 0 {
-			l.sort()
+			l.lines = unique(l.lines)
 			return nil
 		}
 	}
@@ -137,7 +138,7 @@ func (l *listing) read(c *conn) error {
 		var lines []line
 		err := c.overview(part.first, part.last, func(uid uint32, size int64, id string) {
 			if part.first <= uid && uid <= part.last && (l.claimed == nil || !l.claimed(uid)) {
-				lines = append(lines, line{key: l.k.key(id), size: size, uid: uid})
+				lines = append(lines, line{key: l.key(id), size: size, uid: uid})
 			}
 		})
 		l.mu.Lock()
@@ -151,12 +152,15 @@ func (l *listing) read(c *conn) error {
 	}
 }
 
-// sort puts the lines in the order in which they are looked up.
-func (l *listing) sort() {
-	lines := l.lines
-	// A copy that the server tells of twice must not be taken twice.
+// unique puts lines in the order of their UIDs: a copy that the server tells of
+// twice must not be taken twice.
+func unique(lines []line) []line {
 	slices.SortFunc(lines, func(a, b line) int { return cmp.Compare(a.uid, b.uid) })
-	lines = slices.CompactFunc(lines, func(a, b line) bool { return a.uid == b.uid })
+	return slices.CompactFunc(lines, func(a, b line) bool { return a.uid == b.uid })
+}
+
+// fill puts lines in the order in which they are looked up.
+func (k *catalog) fill(lines []line) {
 	slices.SortStableFunc(lines, func(a, b line) int {
 		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.size, b.size))
 	})
@@ -165,5 +169,5 @@ func (l *listing) sort() {
 		bySize[i] = int32(i)
 	}
 	slices.SortFunc(bySize, func(i, j int32) int { return cmp.Compare(lines[i].size, lines[j].size) })
-	l.k.lines, l.k.bySize = lines, bySize
+	k.lines, k.bySize = lines, bySize
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+
+	"popferry/targets"
 )
 
 // view takes the FETCH responses to a question of the engine's own. go-imap
@@ -46,7 +48,7 @@ func (v *view) take() {
 		return
 	}
 	if uid, size, header, ok := parseOverview(v.buf.Bytes()); ok {
-		v.each(uid, size, messageIDOf(header))
+		v.each(uid, size, targets.MessageIDOf(header))
 	}
 }
 

@@ -70,6 +70,7 @@ func (s Suite) Run(t *testing.T) {
 		{"catalog shared id", finder, testCatalogShared},
 		{"catalog below and claimed", finder, testCatalogBelow},
 		{"catalog empty", finder, testCatalogEmpty},
+		{"examine", finder, testExamine},
 		{"recipients", relay, testRecipients},
 		{"commit", relay, testCommit},
 		{"commit fails", relay, testCommitFails},
