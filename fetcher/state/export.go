@@ -53,23 +53,29 @@ func (s *Store) Export(ctx context.Context, w io.Writer, sources ...string) erro
 		}); err != nil {
 			return err
 		}
-		for last := int64(-1); ; {
-			records, err := s.records(ctx, a.ID, last)
-			if err != nil {
-				return err
-			}
-			if len(records) == 0 {
-				break
-			}
-			for _, r := range records {
-				if err := enc.Encode(lineOf(a.Source, r)); err != nil {
-					return err
-				}
-				last = r.ID
-			}
+		if err := s.Records(ctx, a.ID, func(r Record) error { return enc.Encode(lineOf(a.Source, r)) }); err != nil {
+			return err
 		}
 	}
 	return out.Flush()
+}
+
+// Records calls each for the messages of an account, tombstones among them, in
+// order of ID and with Content, until it returns an error. It holds few of them
+// at once. Beside a running writer it is as Export.
+func (s *Store) Records(ctx context.Context, account int64, each func(Record) error) error {
+	for last := int64(-1); ; {
+		records, err := s.records(ctx, account, last)
+		if err != nil || len(records) == 0 {
+			return err
+		}
+		for _, r := range records {
+			if err := each(r); err != nil {
+				return err
+			}
+			last = r.ID
+		}
+	}
 }
 
 // exportChunk is how many messages are in memory at once.
