@@ -3,6 +3,7 @@ package fetcher
 import (
 	"cmp"
 	"context"
+	"errors"
 	"hash/maphash"
 	"maps"
 	"slices"
@@ -80,6 +81,17 @@ type Doubt struct {
 // where everything is missing they must not fill the memory.
 const maxDescribed = 1000
 
+// TargetError is an error of one target.
+type TargetError struct {
+	Target string
+	Err    error
+}
+
+func (e *TargetError) Error() string { return e.Target + ": " + e.Err.Error() }
+
+// Unwrap returns the target's own error.
+func (e *TargetError) Unwrap() error { return e.Err }
+
 // Verify compares what lies on a's maildrop with what lies in the targets that
 // should have it, each occurrence with a copy of its own. A copy is one that lies
 // where the state says (folder, UIDVALIDITY, UID; size and Message-ID agree), or
@@ -93,7 +105,8 @@ const maxDescribed = 1000
 // rules say today. Whatever comes to the maildrop after Verify has listed it is
 // not looked at.
 //
-// An error says that it could not be found out; the Proof is then worth nothing.
+// An error says that it could not be found out, a *TargetError whose fault that is; the
+// Proof is then worth nothing.
 func (f *Fetcher) Verify(ctx context.Context, j *Job, a *Account, o VerifyOptions) (Proof, error) {
 	proof := Proof{Job: j.Name, Account: a.Name}
 	p, err := f.newPass(j, a)
@@ -201,6 +214,9 @@ func (v *verification) run(ctx context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(v.sites)) {
 		if s := v.sites[name]; s.x != nil {
 			if err := v.search(ctx, s); err != nil {
+				if _, ok := errors.AsType[*targets.Error](err); ok {
+					return &TargetError{Target: name, Err: err}
+				}
 				return err
 			}
 		}

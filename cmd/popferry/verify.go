@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"popferry/fetcher"
+	"popferry/fetcher/config"
+)
+
+const verifyLong = `Compares every message on the maildrop of a job's accounts with what lies in the
+targets that should have it, each with a copy of its own: the one that was recorded,
+else one with its Message-ID and size, else one with its contents. What is not in its
+folder is looked for in all others. --deep compares the contents of all.
+
+What is missing (-), different (*) or unreadable (!) is listed, and the exit code is 1.
+Nothing is changed, not even a flag. It works at any time, also beside serve, and
+without a state: where nothing is recorded of a message, the rules say where it belongs.`
+
+func (a *app) verifyCommand() *cobra.Command {
+	var deep, asJSON bool
+	cmd := &cobra.Command{
+		Use: "verify [JOB…]", Short: "is every message of the accounts in the targets?", Long: verifyLong,
+		ValidArgsFunction: a.names(jobNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if asJSON {
+				a.ended = (&jsonView{w: a.stdout}).exit
+			}
+			c, err := a.load()
+			if err != nil {
+				return err
+			}
+			return a.verifyJobs(cmd.Context(), c, args, deep, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&deep, "deep", false, "compare the contents of every message")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")
+	return cmd
+}
+
+// verifyJobs verifies every account of the named jobs, or of all, one after the
+// other.
+func (a *app) verifyJobs(ctx context.Context, c *config.Config, names []string, deep, asJSON bool) error {
+	jobs, err := choose(c, names)
+	if err != nil {
+		return err
+	}
+	f := &fetcher.Fetcher{Log: a.log, DryRun: true}
+	if f.State, err = view(ctx, a.statePath(c)); err != nil {
+		return err
+	}
+	if f.State != nil {
+		defer f.State.Close()
+	}
+	if f.Targets, err = c.Open(a.log); err != nil {
+		return err
+	}
+	defer func() {
+		for _, t := range f.Targets {
+			t.Close()
+		}
+	}()
+	ended := exit{}
+	for _, j := range jobs {
+		for _, account := range j.Accounts {
+			e := a.verifyAccount(ctx, f, c, j, account, deep, asJSON)
+			if worse(e.code, ended.code) != ended.code {
+				ended = e
+			}
+			if ctx.Err() != nil {
+				return e
+			}
+		}
+	}
+	if ended.code == exitOK {
+		return nil
+	}
+	return ended
+}
+
+// verifyAccount verifies one account and prints what was found.
+func (a *app) verifyAccount(ctx context.Context, f *fetcher.Fetcher, c *config.Config, j *config.Job, account *fetcher.Account, deep, asJSON bool) exit {
+	proof, err := f.Verify(ctx, &j.Job, account, fetcher.VerifyOptions{Deep: deep})
+	if err == nil {
+		if asJSON {
+			a.stdout.jsonProof(&proof)
+		} else {
+			a.proven(&proof, deep)
+		}
+		return verdict(&proof)
+	}
+	if e, stopped := interruption(ctx); stopped {
+		return e
+	}
+	at := where{account: account}
+	if te, ok := errors.AsType[*fetcher.TargetError](err); ok {
+		at.target = te.Target
+		if target := c.Targets[te.Target]; target != nil {
+			at.server = target.Server
+		}
+	}
+	p := explain(err, at)
+	if p.exit == exitSome { // that would say that messages are missing
+		p.exit = exitUnreachable
+	}
+	a.report(p)
+	return exit{code: p.exit}
+}
