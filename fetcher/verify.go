@@ -46,7 +46,7 @@ type TargetProof struct {
 	ByContent   int            // because the contents agree
 	Elsewhere   map[string]int // of these, copies in other folders than they were delivered to
 	Relay       bool           // it cannot be looked into
-	Taken       int            // of a Relay: messages that it took, as the state says
+	Taken       int            // of a Relay: messages that all their recipients have, as the state says
 }
 
 // DoubtKind says what is wrong with a copy.
@@ -294,7 +294,7 @@ func (v *verification) judge() {
 	counts := map[*site]*TargetProof{}
 	for _, name := range slices.Sorted(maps.Keys(v.sites)) {
 		s := v.sites[name]
-		v.proof.Targets = append(v.proof.Targets, TargetProof{Target: name, Relay: s.x == nil, Taken: len(s.taken), Elsewhere: map[string]int{}})
+		v.proof.Targets = append(v.proof.Targets, TargetProof{Target: name, Relay: s.x == nil, Elsewhere: map[string]int{}})
 	}
 	for i := range v.proof.Targets {
 		counts[v.sites[v.proof.Targets[i].Target]] = &v.proof.Targets[i]
@@ -347,6 +347,9 @@ func (v *verification) count(t *TargetProof, first, last int, worst method) {
 	}
 	if !whole {
 		return
+	}
+	if v.wants[first].site.taken[v.wants[first].entry] {
+		t.Taken++
 	}
 	switch worst {
 	case byUID:

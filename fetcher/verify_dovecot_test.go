@@ -118,9 +118,9 @@ func titled(id, subject, body string) []byte {
 type scene struct {
 	name string
 	do   func(r *rig)
-	// doubts with the state, with and without --deep, and without the state
-	want, deep, stateless string
-	elsewhere             int
+	want      string // doubts
+	deep      string // with --deep, if they are others
+	elsewhere int
 }
 
 func TestVerify_scenes(t *testing.T) {

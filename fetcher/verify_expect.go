@@ -156,7 +156,11 @@ func (v *verification) recorded(ctx context.Context, u unknown, r state.Record, 
 	if delivered(d) {
 		w.validity, w.uid = d.UIDValidity, d.UID
 	} else {
-		w.waiting, w.reason = u.waiting, v.reason(cmp.Or(d.Reply, u.reason))
+		why := u.reason
+		if why == reasonNew {
+			why = cmp.Or(d.Reply, why)
+		}
+		w.waiting, w.reason = u.waiting, v.reason(why)
 	}
 	var err error
 	switch {
@@ -164,7 +168,7 @@ func (v *verification) recorded(ctx context.Context, u unknown, r state.Record, 
 		if delivered(d) {
 			s.taken[u.entry] = true
 		} else {
-			w.doubt = Missing
+			w.doubt, w.reason = Missing, v.reason(d.Rcpt+": "+v.texts[w.reason])
 		}
 	case d.Box != "":
 		w.box = s.box(d.Box, d.Folder)

@@ -193,9 +193,9 @@ func (s *source) digests(ctx context.Context, list []int32, do func(entry int32,
 	var cut []int32
 	read := func(way func(*maildrop.Conn) asking, list []int32, final bool) error {
 		return s.each(ctx, list, way, func(entry int32, inc maildrop.Incoming) error {
-			if inc.Err != nil {
-				do(entry, targets.Hash{}, 0, inc.Err)
-				return nil
+			if err := inc.Err; err != nil {
+				do(entry, targets.Hash{}, 0, err)
+				return nil //nolint:nilerr // it is told, and the next ones may be read
 			}
 			var c targets.Canon
 			n, err := io.Copy(&c, inc.Body)
