@@ -116,8 +116,8 @@ func titled(id, subject, body string) []byte {
 
 // scene is a maildrop after a pass, and what somebody did to the target then.
 type scene struct {
-	name string
-	do   func(r *rig)
+	name      string
+	do        func(r *rig)
 	want      string // doubts
 	deep      string // with --deep, if they are others
 	elsewhere int

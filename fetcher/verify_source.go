@@ -195,7 +195,7 @@ func (s *source) digests(ctx context.Context, list []int32, do func(entry int32,
 		return s.each(ctx, list, way, func(entry int32, inc maildrop.Incoming) error {
 			if err := inc.Err; err != nil {
 				do(entry, targets.Hash{}, 0, err)
-				return nil //nolint:nilerr // it is told, and the next ones may be read
+				return nil
 			}
 			var c targets.Canon
 			n, err := io.Copy(&c, inc.Body)

@@ -77,7 +77,9 @@ func TestReadme_console(t *testing.T) {
 	text := readme(t)
 	d := startDemo(t, nil)
 	t.Chdir(t.TempDir())
-	for name, content := range readmeFiles(t, text) {
+	files := readmeFiles(t, text)
+	files[".fetchids"] = demoUser + "@127.0.0.1 " + d.pop.Messages(demoUser)[0].UIDL + "\n"
+	for name, content := range files {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -108,6 +110,12 @@ func TestReadme_console(t *testing.T) {
 	}
 	if got, want := printed["rules explain invoice.eml"], blocks(text, "text"); len(want) != 1 || got != want[0] {
 		t.Errorf("the README explains\n%s\nand it is\n%s", want, got)
+	}
+	if got := printed["verify"]; !strings.HasPrefix(got, "✓ All ") {
+		t.Errorf("verify says\n%s", got)
+	}
+	if got := printed["state import isp --from fetchmail .fetchids --dry-run"]; !strings.HasPrefix(got, "1 of 1 ids match messages on the server.") {
+		t.Errorf("the import says\n%s", got)
 	}
 	if got := printed["rules test rules-test.yaml"]; strings.Count(got, "ok    ") != 3 {
 		t.Errorf("the README's tests give\n%s", got)
