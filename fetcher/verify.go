@@ -221,6 +221,11 @@ func (v *verification) run(ctx context.Context) error {
 			}
 		}
 	}
+	if len(v.refused) > 0 { // because they are not there any more?
+		if err := v.src.again(ctx); err != nil {
+			return err
+		}
+	}
 	v.judge()
 	v.describe(ctx)
 	v.src.quit(ctx)

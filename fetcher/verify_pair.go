@@ -60,7 +60,7 @@ func (v *verification) examine(ctx context.Context, s *site, b *box) (err error)
 	if v.f.State == nil {
 		return nil
 	}
-	claimed, err := v.f.State.ClaimedBeside(ctx, v.account.ID, s.name, b.name, b.mark.UIDValidity)
+	claimed, err := v.f.State.ClaimedBeside(ctx, v.account.ID, v.start, s.name, b.name, b.mark.UIDValidity)
 	for i, k := range b.copies {
 		b.out[i] = claimed[k.UID]
 	}

@@ -242,11 +242,42 @@ func TestVerify_twins(t *testing.T) {
 	w.mustPass()
 	w.now = w.now.Add(48 * time.Hour)
 	w.mustPass() // a counts as gone
+	w.now = w.now.Add(time.Hour)
 	w.tells(VerifyOptions{}, "1; home 1: uid 1, id 0, content 0")
 	w.target.folders["INBOX"] = w.target.folders["INBOX"][:1] // a's
 	w.tells(VerifyOptions{}, "1; home 1: uid 0, id 0, content 0; - b home:INBOX ()")
 	w.db = filepath.Join(t.TempDir(), "none.db")
 	w.tells(VerifyOptions{}, "1; home 1: uid 0, id 0, content 1")
+}
+
+// TestVerify_live: what a pass of another process delivers and deletes while this
+// runs is neither missing nor unreadable.
+func TestVerify_live(t *testing.T) {
+	w := newWorld(t)
+	w.fill(3)
+	w.start()
+	w.mustPass()
+	deleted := false
+	w.pop.Hook = func(_ int, cmd string) (act maildroptest.Action) {
+		if cmd == "QUIT" || cmd != "UIDL" || deleted {
+			return act
+		}
+		deleted = true // while the listing is on its way
+		w.put(state.DelSent{Messages: []int64{2}, At: w.now}, state.Gone{Messages: []int64{2}, At: w.now})
+		w.put(state.DelSent{Messages: []int64{3}, At: w.now}) // but QUIT was not confirmed
+		return act
+	}
+	w.tells(VerifyOptions{}, "3; home 3: uid 3, id 0, content 0")
+	w.add("new", "Subject: new\r\n\r\nwithout an id\r\n")
+	w.pop.Hook = func(_ int, cmd string) (act maildroptest.Action) {
+		if cmd == "TOP 4 0" {
+			w.pop.Remove("jane", "new")
+			act.Reply = "-ERR message 4 was expunged\r\n"
+		}
+		return act
+	}
+	w.now = w.now.Add(time.Hour)
+	w.tells(VerifyOptions{}, "3; home 2: uid 2, id 0, content 0; 1 waiting") // u001 is listed again, and nobody knows it
 }
 
 // TestVerify_target: what a target cannot show is unreadable, what is elsewhere is

@@ -202,14 +202,14 @@ func (s *Store) Claimed(ctx context.Context, target, box string, validity, from 
 	return out, err
 }
 
-// ClaimedBeside is Claimed without what belongs to messages that may still lie on
-// the maildrop of an account.
-func (s *Store) ClaimedBeside(ctx context.Context, account int64, target, box string, validity uint32) (map[uint32]bool, error) {
+// ClaimedBeside is Claimed without what belongs to messages that still lay on the
+// maildrop of an account at a time.
+func (s *Store) ClaimedBeside(ctx context.Context, account int64, at time.Time, target, box string, validity uint32) (map[uint32]bool, error) {
 	out := make(map[uint32]bool)
 	err := s.read(ctx, `SELECT uid FROM delivery d JOIN message m ON m.id = d.message
 		WHERE target = ? AND box = ? AND uidvalidity = ? AND uid > 0 AND d.status = 3
-		AND (m.account <> ? OR m.gone_at > 0 OR m.delsent_at > 0)`,
-		[]any{target, box, validity, account}, func(r row) error { out[r.uint32(0)] = true; return nil })
+		AND (m.account <> ? OR m.gone_at > 0 AND m.gone_at < ?)`,
+		[]any{target, box, validity, account, at}, func(r row) error { out[r.uint32(0)] = true; return nil })
 	return out, err
 }
 
