@@ -34,6 +34,14 @@ type shelf struct {
 	passes int // that may look at it; guarded by shared.mu
 }
 
+// shelfAt is where a shelf is. It has the target itself, not its name: after a
+// reload that may stand for another server, and what an old pass has seen at the
+// first one says nothing about the second.
+type shelfAt struct {
+	target targets.Target
+	box    string
+}
+
 // contents returns what is on the shelf. Who comes first reads the folder with
 // list, the others wait for that. A failure holds for the rest of the pass: a
 // thousand messages would else try it one after the other.
@@ -56,7 +64,7 @@ func (sh *shelf) contents(p *pass, list func() (targets.Catalog, error)) (target
 }
 
 // shelf returns the one of a box; release ends its use.
-func (f *Fetcher) shelf(at place) *shelf {
+func (f *Fetcher) shelf(at shelfAt) *shelf {
 	c := f.common()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,7 +78,7 @@ func (f *Fetcher) shelf(at place) *shelf {
 }
 
 // release forgets a shelf when no pass uses it any more.
-func (f *Fetcher) release(at place, sh *shelf) {
+func (f *Fetcher) release(at shelfAt, sh *shelf) {
 	c := f.common()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,7 +91,7 @@ func (f *Fetcher) release(at place, sh *shelf) {
 func (p *pass) releaseShelves() {
 	for _, s := range p.sinks {
 		for box, sh := range s.shelves {
-			p.f.release(place{s.name, box}, sh)
+			p.f.release(shelfAt{s.target, box}, sh)
 		}
 	}
 }
@@ -111,7 +119,7 @@ func (p *pass) shelfOf(s *sink, box string) *shelf {
 	defer s.mu.Unlock()
 	sh := s.shelves[box]
 	if sh == nil {
-		sh = p.f.shelf(place{s.name, box})
+		sh = p.f.shelf(shelfAt{s.target, box})
 		s.shelves[box] = sh
 	}
 	return sh

@@ -89,7 +89,7 @@ type shared struct {
 	mu      sync.Mutex
 	busy    map[string]bool         // maildrops with a pass under way
 	gates   map[place]*sync.RWMutex // by target and box
-	shelves map[place]*shelf        // likewise
+	shelves map[shelfAt]*shelf
 	spool   *spool
 
 	rateMu   sync.Mutex
@@ -99,7 +99,7 @@ type shared struct {
 func (f *Fetcher) common() *shared {
 	f.once.Do(func() {
 		if f.shared == nil {
-			f.shared = &shared{busy: map[string]bool{}, gates: map[place]*sync.RWMutex{}, shelves: map[place]*shelf{}, limiters: map[string]*rated{}}
+			f.shared = &shared{busy: map[string]bool{}, gates: map[place]*sync.RWMutex{}, shelves: map[shelfAt]*shelf{}, limiters: map[string]*rated{}}
 		}
 	})
 	return f.shared

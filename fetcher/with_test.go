@@ -143,3 +143,31 @@ func TestPass_record(t *testing.T) {
 		t.Errorf("the state has the passes %v", ids)
 	}
 }
+
+// A target's name may stand for another server after a reload. What lay on the
+// first one is not taken for what lies on the second by a pass that begins while
+// one with the old configuration is under way.
+func TestFetcher_With_anotherServer(t *testing.T) {
+	w := newWorld(t).start()
+	const both = "Message-ID: <t@x>\r\nSubject: on the old server\r\n\r\nx\r\n"
+	w.target.add(targets.Dest{}, []byte(both))
+	w.fill(1)
+	w.pop.AddUser("june", "secret")
+	w.pop.Add("june", "b", []byte(both))
+	june := *w.account
+	june.Name, june.Maildrop.User = "other", "june"
+	f := w.fetcher(w.openState())
+	another := newStore()
+	after := f.With(map[string]targets.Target{"home": another}, nil)
+	w.target.before = func(*targets.Message) {
+		if r, err := after.Pass(t.Context(), w.job, &june); err != nil || r.Delivered != 1 || r.Duplicate != 0 {
+			t.Errorf("after the reload: %v, %+v", err, r)
+		}
+	}
+	if _, err := f.Pass(t.Context(), w.job, w.account); err != nil {
+		t.Error(err)
+	}
+	if n := another.count("INBOX"); n != 1 {
+		t.Errorf("%d copies on the other server, want 1", n)
+	}
+}
