@@ -50,7 +50,7 @@ func (c *check) forgetRefusals(ctx context.Context) {
 	}
 	s, err := state.Open(ctx, path, state.Options{Log: c.log})
 	if err != nil {
-		c.log.Warn("a login that waits because it was refused works again, but the state cannot be changed now", "err", err)
+		c.log.Warn("a login that waits because it was refused works again, but that cannot be noted now; if popferry serve runs, SIGUSR1 has it try at once", "err", err)
 		return
 	}
 	if err := errors.Join(s.Put(ctx, gone...), s.Close()); err != nil {

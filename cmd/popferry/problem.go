@@ -189,7 +189,7 @@ func explainEndpoint(e *endpoint.Error) *problem {
 		p.exit, p.head = exitLogin, fmt.Sprintf("login at %s for %s waits: it was refused too often", e.Addr, endpoint.Printable(e.User, 100))
 		p.lines = []string{
 			"popferry tries again as soon as the password changes, else on " + e.Until.Format("Jan 2 at 15:04") + ", so that the account is not locked.",
-			"To try now:  popferry check",
+			"To try now:  popferry check   (while popferry serve runs, send it SIGUSR1)",
 		}
 	case e.Code == endpoint.CodeLoginUnavailable:
 		p.exit, p.head = exitLater, e.Addr+": the server cannot check the login now"
