@@ -140,6 +140,8 @@ type Event struct {
 
 	Report *Report // of PassEnd
 	Total  Totals  // of Listed: what lies on the maildrop and what this pass will fetch
+
+	Until time.Time // of Waiting: when it goes on; Reason or Err says what for
 }
 
 // From returns who wrote the message, "" if that is not known: decoded, raw
@@ -190,10 +192,11 @@ const (
 	Failed         // not delivered, the next pass tries again
 	Deleted        // DELE was accepted and QUIT confirmed
 	PassEnd
+	Waiting // between passes: nothing can be done before Until
 )
 
 func (k Kind) String() string {
-	return [...]string{"pass_start", "listed", "planned", "delivered", "duplicate", "skipped", "dropped", "held", "failed", "deleted", "pass_end"}[k]
+	return [...]string{"pass_start", "listed", "planned", "delivered", "duplicate", "skipped", "dropped", "held", "failed", "deleted", "pass_end", "waiting"}[k]
 }
 
 // Report is how one pass over one account went.

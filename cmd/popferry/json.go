@@ -85,6 +85,13 @@ type (
 		UIDL    string `json:"uidl"`
 		Reason  string `json:"reason"`
 	}
+	jsonWaiting struct {
+		Type    string `json:"type"`
+		Job     string `json:"job"`
+		Account string `json:"account"`
+		Until   string `json:"until"`
+		Reason  string `json:"reason"`
+	}
 	jsonProgress struct {
 		Type     string `json:"type"`
 		Messages int    `json:"messages"`
@@ -110,6 +117,8 @@ func (v *jsonView) event(e fetcher.Event) {
 			Dropped: r.Dropped, Skipped: r.Skipped, Failed: r.Failed, Held: r.Held, Marked: r.Marked, Recovered: r.Recovered, Deleted: r.Deleted,
 			Left: r.Left, Bytes: r.Bytes, Seconds: r.Took.Seconds(), Error: jsonError(e.Err),
 		})
+	case fetcher.Waiting:
+		v.w.json(jsonWaiting{"waiting", e.Job, e.Account, e.Until.Format(time.RFC3339), waitsFor(e)})
 	case fetcher.Deleted:
 		v.w.json(jsonDeleted{"deleted", e.Job, e.Account, jsonUIDL(e.UIDL), e.Reason})
 	default:

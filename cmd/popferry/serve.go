@@ -149,6 +149,8 @@ type serveView struct {
 func (v *serveView) event(e fetcher.Event) {
 	switch e.Kind {
 	case fetcher.PassStart, fetcher.Listed, fetcher.Planned:
+	case fetcher.Waiting:
+		v.waitingLine(e)
 	case fetcher.PassEnd:
 		v.passLine(e)
 	default:

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 	"time"
 
 	"popferry/fetcher"
 	"popferry/fetcher/config"
+	"popferry/targets"
+	"popferry/targets/endpoint"
 )
 
 // textView prints a summary of each pass for people, and a log line of each
@@ -31,6 +34,10 @@ func (v *textView) event(e fetcher.Event) {
 	}
 	switch e.Kind {
 	case fetcher.PassStart, fetcher.Listed, fetcher.Planned:
+	case fetcher.Waiting:
+		if v.bar == nil { // which shows it
+			v.waitingLine(e)
+		}
 	case fetcher.PassEnd:
 		switch {
 		case v.human && v.level <= slog.LevelInfo:
@@ -88,6 +95,23 @@ func (v *textView) passLine(e fetcher.Event) {
 		args = append(args, "err", e.Err)
 	}
 	v.log.Info("pass", args...)
+}
+
+// waitingLine says what an account waits for.
+func (v *textView) waitingLine(e fetcher.Event) {
+	v.log.Info("waiting", "job", e.Job, "account", e.Account, "until", e.Until.Format(time.RFC3339), "err", waitsFor(e))
+}
+
+// waitsFor is the reason of a Waiting event in a few words, escaped.
+func waitsFor(e fetcher.Event) string {
+	text := e.Reason
+	if text == "" && e.Err != nil {
+		text = e.Err.Error()
+	}
+	if u, ok := errors.AsType[*targets.UsedUp](e.Err); ok {
+		text = u.Rate.Text + " is used up" // the time is said beside it
+	}
+	return endpoint.Printable(text, 500)
 }
 
 // messageLine is the one line of a message and destination in a log.
