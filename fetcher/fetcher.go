@@ -225,6 +225,9 @@ type Report struct {
 	ExpireDays    int                       // after so many days
 	CertEnds      time.Time                 // the certificate of the maildrop's server; zero without TLS
 	Folders       map[string]map[string]int // target → folder → messages delivered
+	More          bool                      // a limit or a rate has left messages that the next pass may take
+	Resume        time.Time                 // when the first rate allows for more of them; zero if none is used up
+	Down          map[string]error          // by target: why it took nothing more, other than for a rate
 	Warnings      []string
 }
 

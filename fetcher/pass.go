@@ -14,6 +14,7 @@ import (
 
 	"popferry/fetcher/maildrop"
 	"popferry/fetcher/state"
+	"popferry/targets"
 )
 
 const (
@@ -58,6 +59,7 @@ type pass struct {
 	safe     []item          // fetched in this session, delivered safely
 	unsure   int             // deliveries of this session whose end is not known
 	rationed map[string]bool // targets whose rate is used up
+	resume   time.Time       // when a rate allows for the first message it kept
 	fatal    error           // the state has failed: nothing more may be promised
 
 	folders newFolders // made by this pass
@@ -163,6 +165,8 @@ func (p *pass) finish(err error) {
 	}
 	p.report.Failed += p.unsure
 	p.report.Took = p.f.now().Sub(p.report.Start)
+	p.report.Resume, p.report.More = p.resume, p.rest || !p.resume.IsZero()
+	p.report.Down = p.downs()
 	r := p.report
 	if p.f.Record != nil && !p.f.DryRun {
 		if line := p.f.Record(r, err); line != nil {
@@ -177,6 +181,19 @@ func (p *pass) finish(err error) {
 		}
 	}
 	p.emit(Event{Kind: PassEnd, Report: &r, Err: err})
+}
+
+// downs are the targets that take nothing more, and why. That a rate is used up
+// is no failure.
+func (p *pass) downs() map[string]error {
+	downs := map[string]error{}
+	for name, s := range p.sinks {
+		err := s.downErr()
+		if _, rate := errors.AsType[*targets.UsedUp](err); err != nil && !rate {
+			downs[name] = err
+		}
+	}
+	return downs
 }
 
 // session is one connection to the maildrop: list, fetch, deliver, delete,

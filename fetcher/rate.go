@@ -70,9 +70,19 @@ func (p *pass) usedUp(s *sink) {
 	p.mu.Lock()
 	told := p.rationed[s.name]
 	p.rationed[s.name] = true
+	if u, ok := errors.AsType[*targets.UsedUp](s.downErr()); ok {
+		p.resumeAt(u.Until)
+	}
 	p.mu.Unlock()
 	if !told {
 		p.warn(fmt.Sprintf("%s: %v", s.name, s.downErr()))
+	}
+}
+
+// resumeAt notes when a rate allows for what it kept. p.mu is held.
+func (p *pass) resumeAt(until time.Time) {
+	if p.resume.IsZero() || until.Before(p.resume) {
+		p.resume = until
 	}
 }
 
@@ -122,15 +132,17 @@ func (p *pass) postpone(ctx context.Context, l *letter, until time.Time, why err
 			}
 		}
 	}
-	if latest := p.f.now().Add(postponeMost); until.After(latest) {
-		until = latest
+	next := until
+	if latest := p.f.now().Add(postponeMost); next.After(latest) {
+		next = latest
 	}
-	if p.put(context.WithoutCancel(ctx), state.MessageFailed{Message: l.msg.ID, Reply: why.Error(), NextTry: until, Uncharge: true}) != nil {
+	if p.put(context.WithoutCancel(ctx), state.MessageFailed{Message: l.msg.ID, Reply: why.Error(), NextTry: next, Uncharge: true}) != nil {
 		return
 	}
 	p.mu.Lock()
 	p.report.Skipped++
 	p.tried[l.msg.ID] = true
+	p.resumeAt(until)
 	p.mu.Unlock()
 	e := l.event(Skipped)
 	e.Reason = why.Error()
