@@ -17,6 +17,7 @@ type Keep struct {
 	For       time.Duration // since popferry first saw it
 	Newest    int           // so many of the newest messages stay whatever their age
 	UntilFull int64         // the oldest go, whatever their age, while the maildrop holds more octets; 0 for no such limit
+	Final     bool          // holds whatever a rule says of a message, or said when it came
 }
 
 const (
@@ -60,7 +61,7 @@ func (k Keep) age() string {
 // of is how long m stays: as the rules said when it was routed, else k.
 func (k Keep) of(m *state.Message) Keep {
 	switch {
-	case m.Keep == nil:
+	case m.Keep == nil, k.Final:
 		return k
 	case *m.Keep < 0:
 		return Keep{Forever: true}

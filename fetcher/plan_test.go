@@ -99,6 +99,20 @@ func TestPlan(t *testing.T) {
 			"expired:a#1",
 		},
 		{
+			"a final keep stands above what a rule said",
+			question{listing: listing("a", "b"), keep: Keep{Forever: true, Final: true}, known: []*state.Message{
+				known(1, "a", state.StatusSafe, ago(99*day)), {ID: 2, UIDL: "b", Size: 100, Status: state.StatusDropped, FirstSeen: ago(99 * day), Keep: new(day)},
+			}},
+			"",
+		},
+		{
+			"a keep that is not final does not",
+			question{listing: listing("b"), keep: keepAll, known: []*state.Message{
+				{ID: 2, UIDL: "b", Size: 100, Status: state.StatusDropped, FirstSeen: ago(99 * day), Keep: new(day)},
+			}},
+			"expired:b#1",
+		},
+		{
 			"what no target has is never deleted",
 			question{listing: listing("a", "b", "c", "d", "e"), keep: Keep{}, known: []*state.Message{
 				known(1, "a", state.StatusNew, ago(99*day)), known(2, "b", state.StatusRouted, ago(99*day)), known(3, "c", state.StatusHeld, ago(99*day)),
