@@ -11,6 +11,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"popferry/targets"
 	"popferry/targets/endpoint"
 )
 
@@ -19,12 +20,14 @@ var providersFile []byte
 
 // provider is what is known of a mail provider.
 type provider struct {
-	Domains []string       `yaml:"domains"`
-	POP3    string         `yaml:"pop3"` // "host:port", or "host:port starttls"
-	IMAP    string         `yaml:"imap"`
-	SMTP    string         `yaml:"smtp"`
-	Hint    string         `yaml:"hint"`
-	OAuth   *providerOAuth `yaml:"oauth"`
+	Domains   []string       `yaml:"domains"`
+	POP3      string         `yaml:"pop3"` // "host:port", or "host:port starttls"
+	IMAP      string         `yaml:"imap"`
+	SMTP      string         `yaml:"smtp"`
+	Upload    string         `yaml:"upload"`    // the default of rate at its IMAP server
+	Passwords string         `yaml:"passwords"` // "no" if it takes none
+	Hint      string         `yaml:"hint"`
+	OAuth     *providerOAuth `yaml:"oauth"`
 }
 
 type providerOAuth struct {
@@ -67,6 +70,18 @@ func (p *provider) server(protocol string) (place, bool) {
 		at.tls = endpoint.StartTLS
 	}
 	return at, err == nil
+}
+
+// uploads are the rates that an IMAP account of the provider has; nil is a
+// provider that is not known.
+func (p *provider) uploads() []targets.Rate {
+	if p == nil {
+		return nil
+	}
+	if r, ok := parseRate(p.Upload); ok {
+		return []targets.Rate{r}
+	}
+	return nil
 }
 
 // providerOf finds a provider by a server of its, or by the domain of a user

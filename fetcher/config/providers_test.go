@@ -125,3 +125,42 @@ func TestPreset(t *testing.T) {
 		}
 	}
 }
+
+// TestProviders_upload: a target has the rate of its provider, unless it says
+// another one, or none.
+func TestProviders_upload(t *testing.T) {
+	for keys, want := range map[string]string{
+		"user: jane@gmail.com":                                          "500M/day",
+		"user: jane@jane.example, provider: google":                     "500M/day",
+		"user: jane@jane.example, host: imap.gmail.com":                 "500M/day",
+		"user: jane@gmail.com, rate: none":                              "",
+		"user: jane@gmail.com, rate: 2M/s":                              "2M/s",
+		"user: jane@gmail.com, rate: [2M/s, 1G/day]":                    "2M/s 1G/day",
+		"user: jane@gmx.de":                                             "",
+		"user: jane@gmail.com, host: imap.gmx.net":                      "",
+		"user: jane@gmail.com, type: smtp, recipient: joe@home.example": "",
+	} {
+		file := "accounts: {isp: {host: pop.isp.example, user: jane, password: x}}\n" +
+			"targets: {home: {password: x, " + keys + "}}\njobs: [{from: isp, to: home}]\nstate: popferry.db\n"
+		c, err := Parse("p.yaml", []byte(file), func(string) (string, bool) { return "", false })
+		if err != nil {
+			t.Errorf("%s: %v", keys, err)
+			continue
+		}
+		var got []string
+		for _, r := range c.Targets["home"].Rates {
+			got = append(got, r.Text)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, want %s", keys, got, want)
+		}
+	}
+	for name, p := range providers() {
+		if p.Upload != "" && p.uploads() == nil {
+			t.Errorf("%s: upload %q is no rate", name, p.Upload)
+		}
+		if p.Passwords != "" && (p.Passwords != "no" || p.OAuth == nil) {
+			t.Errorf("%s: passwords: %q", name, p.Passwords)
+		}
+	}
+}

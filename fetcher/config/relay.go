@@ -50,7 +50,7 @@ func relayKeys(p protocol) section[relayDraft] {
 			"connections", "4", "",
 			func(d *decoder, v value, c *relayDraft) { c.Connections = d.count(v, 1, 100) },
 		},
-		rateKey(func(c *relayDraft) *[]targets.Rate { return &c.rates }),
+		rateKey("none", func(c *relayDraft) *[]targets.Rate { return &c.rates }),
 	)
 	return section[relayDraft]{keys: append(keys, rest...), alien: typesWith}
 }

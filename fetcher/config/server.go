@@ -136,10 +136,11 @@ func tlsKeys[T any](of func(*T) *endpoint.Server) []key[T] {
 }
 
 // finishServer fills in defaults and checks what depends on several keys. n is
-// the name of the account or target.
-func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields, s *endpoint.Server) {
+// the name of the account or target. It returns the provider, nil if none is
+// known.
+func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields, s *endpoint.Server) (pr *provider) {
 	s.Breaker = d.logins
-	pr := d.preset(p, n, where, f, s)
+	pr = d.preset(p, n, where, f, s)
 	if s.Host == "" && !f.has("host", "provider") {
 		d.fail(n, "config-missing-key", "%s has no host", where).Hint = "Add:  host: " + p.hosts
 	}
@@ -192,6 +193,7 @@ func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields,
 	case s.TLS != endpoint.Implicit && s.Port == p.implicit:
 		d.warn(v, "config-port", "port %d in %s is for tls: implicit; tls: %s is on %d", s.Port, where, s.TLS, p.clear)
 	}
+	return pr
 }
 
 // passwordHint says how a password can be given.

@@ -96,9 +96,9 @@ func folderKey[T any](of func(*T) *string) key[T] {
 }
 
 // rateKey bounds how much goes to a target.
-func rateKey[T any](of func(*T) *[]targets.Rate) key[T] {
+func rateKey[T any](def string, of func(*T) *[]targets.Rate) key[T] {
 	return key[T]{
-		"rate", "none", "How much goes there at most, or a list of such: octets as 500M/day or 2M/s, messages as 100/min; per s, min, h or day.",
+		"rate", def, "How much goes there at most, or a list of such: octets as 500M/day or 2M/s, messages as 100/min; per s, min, h or day; or none.",
 		func(d *decoder, v value, t *T) { *of(t) = d.rates(v) },
 	}
 }
@@ -111,7 +111,7 @@ func maildirKeys() section[maildirDraft] {
 			func(d *decoder, v value, c *maildirDraft) { c.Path = d.path(v) },
 		},
 		folderKey(func(c *maildirDraft) *string { return &c.Folder }),
-		rateKey(func(c *maildirDraft) *[]targets.Rate { return &c.rates }),
+		rateKey("none", func(c *maildirDraft) *[]targets.Rate { return &c.rates }),
 	}, alien: typesWith}
 }
 
@@ -145,7 +145,7 @@ func imapKeys() section[targetDraft] {
 		"dedupe", "recover", "When the target is asked whether it has a message: recover (after an interruption, and until a first pass over the account is done), message-id (always) or off (never).",
 		func(d *decoder, v value, c *targetDraft) { c.dedupe = d.dedupe(v) },
 	})
-	keys = append(keys, rateKey(func(c *targetDraft) *[]targets.Rate { return &c.rates }))
+	keys = append(keys, rateKey("none; 500M/day at Gmail, which takes no more by IMAP", func(c *targetDraft) *[]targets.Rate { return &c.rates }))
 	return section[targetDraft]{keys: append(keys, rest...), alien: typesWith}
 }
 
@@ -169,7 +169,10 @@ func (d *decoder) imap(name, n *yaml.Node, where string) *Target {
 	f := imapKeys().read(d, n, where, t)
 	c := &t.Config
 	if n.Kind == yaml.MappingNode {
-		d.finishServer(imap4, name, where, f, &c.Server)
+		pr := d.finishServer(imap4, name, where, f, &c.Server)
+		if !f.has("rate") {
+			t.rates = pr.uploads()
+		}
 	}
 	return &Target{Name: name.Value, Type: "imap", Server: &c.Server, Dedupe: t.dedupe, Rates: t.rates, Config: c}
 }

@@ -246,8 +246,11 @@ func parseSize(s string) (int64, bool) {
 	return n << shift, true
 }
 
-// rates reads one rate or several.
+// rates reads one rate or several; none is the word for no rate at all.
 func (d *decoder) rates(v value) (out []targets.Rate) {
+	if v.Kind == yaml.ScalarNode && strings.EqualFold(v.Value, "none") {
+		return nil
+	}
 	for _, v := range d.list(v) {
 		if r, ok := d.rate(v); ok {
 			out = append(out, r)
@@ -262,15 +265,11 @@ func (d *decoder) rate(v value) (targets.Rate, bool) {
 	if !ok {
 		return targets.Rate{}, false
 	}
-	if m := rateText.FindStringSubmatch(s); m != nil {
-		n, ok := parseSize(m[1] + m[2])
-		if ok && n > 0 {
-			per := map[string]time.Duration{"s": time.Second, "min": time.Minute, "h": time.Hour, "day": day}[m[3]]
-			return targets.Rate{N: n, Octets: m[2] != "", Per: per, Text: s}, true
-		}
+	if r, ok := parseRate(s); ok {
+		return r, true
 	}
 	e := d.fail(v.Node, "config-rate", "%s in %s must be a rate, not %s", v.key, v.where, d.show(v.Node))
-	e.Hint = "Octets as 500M/day or 2M/s, messages as 100/min; per s, min, h or day."
+	e.Hint = "Octets as 500M/day or 2M/s, messages as 100/min; per s, min, h or day; or none."
 	if amount, per, ok := strings.Cut(s, "/"); ok && s == v.Value {
 		short := map[string]string{
 			"d": "day", "24h": "day", "hour": "h", "1h": "h", "m": "min", "minute": "min", "sec": "s", "second": "s", "1s": "s",
@@ -280,6 +279,16 @@ func (d *decoder) rate(v value) (targets.Rate, bool) {
 		}
 	}
 	return targets.Rate{}, false
+}
+
+func parseRate(s string) (targets.Rate, bool) {
+	m := rateText.FindStringSubmatch(s)
+	if m == nil {
+		return targets.Rate{}, false
+	}
+	n, ok := parseSize(m[1] + m[2])
+	per := map[string]time.Duration{"s": time.Second, "min": time.Minute, "h": time.Hour, "day": day}[m[3]]
+	return targets.Rate{N: n, Octets: m[2] != "", Per: per, Text: s}, ok && n > 0
 }
 
 // path reads the name of a file. A relative one is relative to the directory of
