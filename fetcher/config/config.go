@@ -96,6 +96,8 @@ type Log struct {
 	Format string // "auto", "text" or "json"
 }
 
+var defaultLog = Log{Level: slog.LevelInfo, Format: "auto"}
+
 // Load reads and checks a file. env looks up variables, as os.LookupEnv does.
 // The error is of type Errors. No other file is looked at; see Check.
 func Load(path string, env func(string) (string, bool)) (*Config, error) {
@@ -143,7 +145,7 @@ func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, 
 		d.dir = abs
 	}
 	c := &Config{
-		File: name, Location: time.UTC, Log: Log{Level: slog.LevelInfo, Format: "auto"},
+		File: name, Location: time.UTC, Log: defaultLog,
 		Accounts: map[string]*fetcher.Account{}, Targets: map[string]*Target{}, src: d.src, Logins: d.logins,
 	}
 	if tree := d.parseTree(data); tree != nil {
@@ -334,7 +336,11 @@ func (d *decoder) defaultState() string {
 	if !filepath.IsAbs(dir) { // the XDG specification: others are to be ignored
 		home := get(d.env, "HOME")
 		if home == "" {
-			d.whole("config-no-state", "there is no place for the state: neither XDG_STATE_HOME nor HOME is set", "Add:  state: /var/lib/popferry/popferry.db")
+			hint := "Add:  state: /var/lib/popferry/popferry.db"
+			if d.made {
+				hint = "Set XDG_STATE_HOME to a directory that lasts."
+			}
+			d.whole("config-no-state", "there is no place for the state: neither XDG_STATE_HOME nor HOME is set", hint)
 			return ""
 		}
 		dir = filepath.Join(home, ".local", "state")

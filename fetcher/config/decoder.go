@@ -24,6 +24,7 @@ type decoder struct {
 	src    *source
 	dir    string // of the file; relative paths are relative to it
 	env    func(string) (string, bool)
+	made   bool // what is read was made of addresses; passwords come later
 	errs   []*Error
 	warns  []*Error
 	values int // read so far

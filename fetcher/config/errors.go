@@ -16,7 +16,7 @@ import (
 type Error struct {
 	File   string // as it was given; "" if no file is to blame
 	Line   int    // from 1; 0 if the file as a whole is meant
-	Column int    // from 1, in characters; 0 with Line 0
+	Column int    // from 1, in characters; 0 if the line as a whole is meant
 	Code   string // stable, for scripts: "config-unknown-key"
 	Text   string // what is wrong, one line, lower case, no full stop
 
@@ -40,6 +40,8 @@ func (e *Error) Error() string {
 		return e.Text
 	case e.Line == 0:
 		return e.File + ": " + e.Text
+	case e.Column == 0:
+		return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Text)
 	default:
 		return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Text)
 	}

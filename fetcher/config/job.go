@@ -24,6 +24,10 @@ type Job struct {
 	Jitter  time.Duration
 	NoStart bool // no pass right after start; the first one is when it is due
 
+	// State is the path of a state of its own, which a move may have; "" is the
+	// configuration's.
+	State string
+
 	schedule cron.Schedule
 	location *time.Location
 }

@@ -153,7 +153,7 @@ func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields,
 		if !f.has("user") {
 			d.fail(n, "config-missing-key", "%s has no user", where).Hint = "Add:  user: jane@isp.example"
 		}
-		if !f.has("oauth") {
+		if !f.has("oauth") && !d.made {
 			d.oneSecret(n, where, "password", passwordHint, f)
 		}
 	}
@@ -173,8 +173,10 @@ func (d *decoder) finishServer(p protocol, n *yaml.Node, where string, f fields,
 			}
 		}
 		if !isLoopback(s.Host) && s.Host != "" {
-			d.warn(f.or("tls", n), "config-clear-text", "%s sends passwords and mail over the network unencrypted", where).
-				Hint = "Use tls: implicit or tls: starttls if the server has it."
+			w := d.warn(f.or("tls", n), "config-clear-text", "%s sends passwords and mail over the network unencrypted", where)
+			if w.Hint = "Use tls: implicit or tls: starttls if the server has it."; d.made {
+				w.Hint = "Write " + p.name + "+starttls:// if the server has it."
+			}
 		}
 	}
 	if v, ok := f["ca_file"]; ok && f.has("tls_fingerprint") {
