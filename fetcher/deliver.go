@@ -120,8 +120,8 @@ func (p *pass) deliver(ctx context.Context, l *letter) {
 			errs = append(errs, err)
 		}
 	}
-	if until, ok := rationed(errs); ok && !l.unsure {
-		p.postpone(ctx, l, until, errs[0])
+	if used := rationed(errs); used != nil && !l.unsure {
+		p.postpone(ctx, l, used, errs[0])
 		return
 	}
 	if len(errs) > 0 && !l.routed {

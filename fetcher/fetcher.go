@@ -141,7 +141,7 @@ type Event struct {
 	Report *Report // of PassEnd
 	Total  Totals  // of Listed: what lies on the maildrop and what this pass will fetch
 
-	Until time.Time // of Waiting: when it goes on; Reason or Err says what for
+	Until time.Time // of Waiting: when it goes on; Err or Reason says what for
 }
 
 // From returns who wrote the message, "" if that is not known: decoded, raw
@@ -226,7 +226,7 @@ type Report struct {
 	CertEnds      time.Time                 // the certificate of the maildrop's server; zero without TLS
 	Folders       map[string]map[string]int // target → folder → messages delivered
 	More          bool                      // a limit or a rate has left messages that the next pass may take
-	Resume        time.Time                 // when the first rate allows for more of them; zero if none is used up
+	Used          *targets.UsedUp           // of the rates that left some, the one that goes on first; nil if none did
 	Down          map[string]error          // by target: why it took nothing more, other than for a rate
 	Warnings      []string
 }

@@ -124,8 +124,8 @@ func (m *migration) next(r Report, why error) (until time.Time, ok bool) {
 	switch {
 	case why != nil && hopeless(why):
 		return now, false
-	case why == nil && r.Failed == 0 && !r.Resume.IsZero():
-		return now.Add(max(r.Resume.Sub(now), time.Second)), true
+	case why == nil && r.Failed == 0 && r.Used != nil:
+		return now.Add(max(r.Used.Until.Sub(now), time.Second)), true
 	case why == nil && m.now:
 		return now, true
 	case idle >= patience:
@@ -181,8 +181,12 @@ func hopeless(err error) bool {
 // ctx has ended.
 func (m *migration) wait(ctx context.Context, r Report, until time.Time, why error) error {
 	e := Event{Kind: Waiting, Job: m.job.Name, Account: m.account.Name, Pass: r.Pass, Until: until, Err: why}
-	if len(r.Warnings) > 0 && why == nil {
-		e.Reason = r.Warnings[len(r.Warnings)-1]
+	switch {
+	case why != nil:
+	case r.Failed > 0:
+		e.Reason = "messages failed, they are tried again"
+	case r.Used != nil:
+		e.Err = r.Used
 	}
 	if m.f.now().Before(until) {
 		m.f.event(e)

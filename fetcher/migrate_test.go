@@ -193,7 +193,7 @@ func TestMigrate_rates(t *testing.T) {
 			if seen(e); e.Kind != Waiting {
 				return
 			}
-			if days++; e.Err != nil || !strings.Contains(e.Reason, "4/day is used up") || e.Until.Before(w.now.Add(23*time.Hour)) {
+			if days++; e.Err == nil || !strings.Contains(e.Err.Error(), "4/day is used up") || e.Until.Before(w.now.Add(23*time.Hour)) {
 				t.Errorf("%+v", e)
 			}
 			w.now = e.Until

@@ -59,7 +59,7 @@ type pass struct {
 	safe     []item          // fetched in this session, delivered safely
 	unsure   int             // deliveries of this session whose end is not known
 	rationed map[string]bool // targets whose rate is used up
-	resume   time.Time       // when a rate allows for the first message it kept
+	used     *targets.UsedUp // the first of these rates that goes on
 	fatal    error           // the state has failed: nothing more may be promised
 
 	folders newFolders // made by this pass
@@ -165,7 +165,7 @@ func (p *pass) finish(err error) {
 	}
 	p.report.Failed += p.unsure
 	p.report.Took = p.f.now().Sub(p.report.Start)
-	p.report.Resume, p.report.More = p.resume, p.rest || !p.resume.IsZero()
+	p.report.Used, p.report.More = p.used, p.rest || p.used != nil
 	p.report.Down = p.downs()
 	r := p.report
 	if p.f.Record != nil && !p.f.DryRun {

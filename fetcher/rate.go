@@ -71,7 +71,7 @@ func (p *pass) usedUp(s *sink) {
 	told := p.rationed[s.name]
 	p.rationed[s.name] = true
 	if u, ok := errors.AsType[*targets.UsedUp](s.downErr()); ok {
-		p.resumeAt(u.Until)
+		p.usedFirst(u)
 	}
 	p.mu.Unlock()
 	if !told {
@@ -79,10 +79,10 @@ func (p *pass) usedUp(s *sink) {
 	}
 }
 
-// resumeAt notes when a rate allows for what it kept. p.mu is held.
-func (p *pass) resumeAt(until time.Time) {
-	if p.resume.IsZero() || until.Before(p.resume) {
-		p.resume = until
+// usedFirst notes a rate that left something. p.mu is held.
+func (p *pass) usedFirst(u *targets.UsedUp) {
+	if p.used == nil || u.Until.Before(p.used.Until) {
+		p.used = u
 	}
 }
 
@@ -102,19 +102,19 @@ func (s *sink) giveBack(m *targets.Message, err error) {
 	}
 }
 
-// rationed reports whether rates alone kept a message from its targets, and when
-// the first of them takes it.
-func rationed(errs []error) (until time.Time, ok bool) {
+// rationed returns the rate that alone keeps a message from its targets, of several
+// the first that goes on; nil if there is another reason.
+func rationed(errs []error) (first *targets.UsedUp) {
 	for _, err := range errs {
 		u, ok := errors.AsType[*targets.UsedUp](err)
 		if !ok {
-			return time.Time{}, false
+			return nil
 		}
-		if until.IsZero() || u.Until.Before(until) {
-			until = u.Until
+		if first == nil || u.Until.Before(first.Until) {
+			first = u
 		}
 	}
-	return until, len(errs) > 0
+	return first
 }
 
 // postponeMost is how long a message waits at most before a rate is asked again:
@@ -124,7 +124,7 @@ const postponeMost = time.Hour
 // postpone leaves a message until a rate allows for it. It is not downloaded
 // before: when the rate is used up no message is, and when only this one does not
 // fit it has its time.
-func (p *pass) postpone(ctx context.Context, l *letter, until time.Time, why error) {
+func (p *pass) postpone(ctx context.Context, l *letter, used *targets.UsedUp, why error) {
 	for _, part := range l.parts {
 		if s := p.sinks[part.Target]; s != nil {
 			if _, ok := errors.AsType[*targets.UsedUp](s.downErr()); ok {
@@ -132,7 +132,7 @@ func (p *pass) postpone(ctx context.Context, l *letter, until time.Time, why err
 			}
 		}
 	}
-	next := until
+	next := used.Until
 	if latest := p.f.now().Add(postponeMost); next.After(latest) {
 		next = latest
 	}
@@ -142,7 +142,7 @@ func (p *pass) postpone(ctx context.Context, l *letter, until time.Time, why err
 	p.mu.Lock()
 	p.report.Skipped++
 	p.tried[l.msg.ID] = true
-	p.resumeAt(until)
+	p.usedFirst(used)
 	p.mu.Unlock()
 	e := l.event(Skipped)
 	e.Reason = why.Error()
