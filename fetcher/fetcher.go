@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"cmp"
 	"log/slog"
 	"os"
 	"sync"
@@ -90,7 +91,7 @@ type shared struct {
 	busy    map[string]bool         // maildrops with a pass under way
 	gates   map[place]*sync.RWMutex // by target and box
 	shelves map[shelfAt]*shelf
-	spool   *spool
+	spools  map[string]*spool // by directory; they have one budget
 
 	rateMu   sync.Mutex
 	limiters map[string]*rated // of targets that have rates
@@ -108,7 +109,9 @@ func (f *Fetcher) common() *shared {
 // With returns a Fetcher for other targets and rates, which knows of the passes
 // of f that are under way and goes on counting where a rate is the same. All
 // else is as in f, which can still be used: so a configuration is replaced while
-// passes run.
+// passes run. Before its first use it may also be given another State and Spool,
+// if none of its targets has the name of one of f's: then both have one budget of
+// memory, and one stream of events.
 func (f *Fetcher) With(ts map[string]targets.Target, rates map[string][]targets.Rate) *Fetcher {
 	return &Fetcher{
 		Targets: ts, Rates: rates,
@@ -293,17 +296,23 @@ func (f *Fetcher) gate(target, box string) *sync.RWMutex {
 	return g
 }
 
-// bodies is the spool that all passes share.
+// bodies is the spool of f's directory. All that f shares passes with have one
+// budget together.
 func (f *Fetcher) bodies() *spool {
 	c := f.common()
+	dir := cmp.Or(f.Spool, os.TempDir())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.spool == nil {
-		dir := f.Spool
-		if dir == "" {
-			dir = os.TempDir()
-		}
-		c.spool = newSpool(dir)
+	if sp := c.spools[dir]; sp != nil {
+		return sp
 	}
-	return c.spool
+	sp := newSpool(dir)
+	for _, other := range c.spools {
+		sp.mem, sp.disk = other.mem, other.disk
+	}
+	if c.spools == nil {
+		c.spools = map[string]*spool{}
+	}
+	c.spools[dir] = sp
+	return sp
 }
