@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"popferry/fetcher"
+	"popferry/fetcher/config"
 	"popferry/targets/endpoint"
 )
 
@@ -14,9 +15,23 @@ import (
 type jsonView struct {
 	w        *stream
 	progress bool
-	last     time.Time // of the last progress line
-	done     int64     // octets
-	messages int
+	sums     *progress
+	stop     func()
+
+	last jsonProgress // line
+	told time.Time
+}
+
+// newJSONView returns a view of one command, whatever passes it runs, and begins
+// to show progress. It is to be closed.
+func newJSONView(a *app, c *config.Config, o viewOptions) *jsonView {
+	v := &jsonView{w: a.stdout, progress: o.progress, sums: newProgress(c)}
+	every := time.Duration(0)
+	if o.progress {
+		every = time.Second
+	}
+	v.stop = beat(every, v.tick, o.asks, func() { v.w.json(v.now(time.Now())) })
+	return v
 }
 
 // jsonMessage is the line of one message and destination.
@@ -93,9 +108,16 @@ type (
 		Reason  string `json:"reason"`
 	}
 	jsonProgress struct {
-		Type     string `json:"type"`
-		Messages int    `json:"messages"`
-		Bytes    int64  `json:"bytes"`
+		Type      string `json:"type"`
+		Messages  int    `json:"messages"`
+		Of        int    `json:"of"`
+		Bytes     int64  `json:"bytes"`
+		OfBytes   int64  `json:"of_bytes"`
+		Rate      int64  `json:"rate"`
+		Left      *int64 `json:"left_s"`
+		Duplicate int    `json:"duplicate"`
+		Held      int    `json:"held"`
+		Failed    int    `json:"failed"`
 	}
 	jsonExit struct {
 		Type   string `json:"type"`
@@ -105,6 +127,7 @@ type (
 )
 
 func (v *jsonView) event(e fetcher.Event) {
+	v.sums.event(e)
 	switch e.Kind {
 	case fetcher.PassStart:
 		v.w.json(jsonStart{"job_start", e.Pass, e.Job, e.Account, e.Time.Format(time.RFC3339)})
@@ -135,12 +158,32 @@ func (v *jsonView) message(e fetcher.Event) {
 		m.From, m.Subject = e.From(), e.Subject()
 	}
 	v.w.json(m)
-	v.done += e.Octets
-	v.messages++
-	if v.progress && e.Time.Sub(v.last) >= time.Second {
-		v.last = e.Time
-		v.w.json(jsonProgress{"progress", v.messages, v.done})
+}
+
+// now is the line of how far all is.
+func (v *jsonView) now(now time.Time) jsonProgress {
+	f := v.sums.figures(now)
+	p := jsonProgress{
+		Type: "progress", Messages: f.done.messages, Of: f.of.messages, Bytes: f.done.octets, OfBytes: f.of.octets,
+		Rate: f.rate, Duplicate: f.duplicate, Held: f.held, Failed: f.failed,
 	}
+	if f.known {
+		seconds := int64(f.left / time.Second)
+		p.Left = &seconds
+	}
+	return p
+}
+
+// tick tells how far all is: what is new at once, that nothing is once a minute.
+func (v *jsonView) tick(now time.Time) {
+	p := v.now(now)
+	if same := p; now.Sub(v.told) < time.Minute {
+		if same.Left = v.last.Left; same == v.last {
+			return
+		}
+	}
+	v.last, v.told = p, now
+	v.w.json(p)
 }
 
 func (v *jsonView) exit(e exit) {
@@ -151,7 +194,16 @@ func (v *jsonView) exit(e exit) {
 	v.w.json(jsonExit{"exit", e.code, reason})
 }
 
-func (v *jsonView) close() {}
+// close ends the showing of progress with how far all came.
+func (v *jsonView) close() {
+	if v.stop == nil {
+		return
+	}
+	v.stop()
+	if v.stop = nil; v.progress {
+		v.w.json(v.now(time.Now()))
+	}
+}
 
 // json prints a value on a line of its own.
 func (s *stream) json(line any) {

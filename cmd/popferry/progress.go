@@ -1,13 +1,16 @@
 package main
 
 import (
-	"fmt"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
-	"github.com/cheggaaa/pb/v3"
-	"github.com/dustin/go-humanize"
-
 	"popferry/fetcher"
+	"popferry/fetcher/config"
+	"popferry/targets"
+	"popferry/targets/endpoint"
 )
 
 // amount is messages and octets.
@@ -16,104 +19,288 @@ type amount struct {
 	octets   int64
 }
 
-// progress adds up how far a run is: all its accounts together.
-type progress struct {
-	jobs map[string]bool
-	of   map[string]amount // by account: all there is to do
-	done map[string]amount // by account
-	seen map[string]bool   // messages counted: one may have several copies
-
-	delivered, failed int // messages
+func (a amount) plus(b amount) amount {
+	return amount{a.messages + b.messages, a.octets + b.octets}
 }
 
-func newProgress() *progress {
-	return &progress{jobs: map[string]bool{}, of: map[string]amount{}, done: map[string]amount{}, seen: map[string]bool{}}
+// minus is what is left of a without b, never less than nothing: LIST lies.
+func (a amount) minus(b amount) amount {
+	return amount{max(0, a.messages-b.messages), max(0, a.octets-b.octets)}
+}
+
+// progress adds up how far a command is: all its accounts together, and all
+// passes over them. It is safe for concurrent use.
+type progress struct {
+	config *config.Config
+	seed   maphash.Seed
+
+	mu       sync.Mutex
+	jobs     map[string]bool
+	accounts map[string]*headway
+	pace     pace
+	budgets  []*budget
+}
+
+// headway is how far one account is.
+type headway struct {
+	job, pass string
+	doing     doing
+	since     time.Time // it has been doing that
+	until     time.Time // of waiting
+	why       string    // of waiting
+
+	of, done  amount // done are also those that were tried and failed
+	duplicate int
+
+	// seen is the messages of this pass that are counted, by a hash of their
+	// UIDLs: one may have several copies, and so several events. Of 100,000 two
+	// have the same hash, and count as one, in one of three billion runs.
+	seen     map[uint64]struct{}
+	setbacks map[uint64]setback
+}
+
+// doing is what a pass is at.
+type doing int
+
+const (
+	listing doing = iota // connecting, logging in, listing
+	moving
+	waiting // for the next pass
+	ended
+)
+
+// setback is a message that was not delivered when it was last tried.
+type setback struct {
+	octets  int64
+	pass    string
+	held    bool
+	counted bool // among the done ones
+}
+
+func newProgress(c *config.Config) *progress {
+	p := &progress{config: c, seed: maphash.MakeSeed(), jobs: map[string]bool{}, accounts: map[string]*headway{}}
+	for target, rates := range c.Rates() {
+		for _, r := range rates {
+			p.budgets = append(p.budgets, &budget{target: target, rate: r})
+		}
+	}
+	return p
+}
+
+// sent tells what went to a target before: its rates know of it.
+func (p *progress) sent(target string, at time.Time, a amount) {
+	for _, b := range p.budgets {
+		if b.target == target {
+			b.add(at, a)
+		}
+	}
 }
 
 func (p *progress) event(e fetcher.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.accounts[e.Account]
+	if h == nil {
+		h = &headway{setbacks: map[uint64]setback{}}
+		p.accounts[e.Account] = h
+	}
+	p.jobs[e.Job], h.job = true, e.Job
+	before := h.done
 	switch e.Kind {
 	case fetcher.PassStart:
-		p.jobs[e.Job] = true
-	case fetcher.Listed: // again after every lost connection: the rest is what is new then
-		done := p.done[e.Account]
-		p.of[e.Account] = amount{done.messages + e.Total.New, done.octets + e.Total.NewBytes}
-	case fetcher.Failed, fetcher.Held:
-		p.failed++
-		p.one(e)
-	case fetcher.Delivered, fetcher.Duplicate:
-		if p.one(e) {
-			p.delivered++
+		h.begin(e)
+	case fetcher.Listed:
+		// Again after every lost connection, and in every pass: what is new then
+		// is what is left.
+		h.of = h.done.plus(amount{e.Total.New, e.Total.NewBytes})
+		if !slices.ContainsFunc(p.underWay(), func(name string) bool { return p.accounts[name].doing == moving }) {
+			p.pace = pace{began: e.Time}
 		}
-	case fetcher.Dropped:
-		p.one(e)
+		h.turn(moving, e.Time)
+	case fetcher.Waiting:
+		h.turn(waiting, e.Time)
+		h.until, h.why = e.Until, waitsFor(e)
+	case fetcher.PassEnd:
+		h.turn(ended, e.Time)
+		h.seen = nil
+	case fetcher.Delivered:
+		p.sent(e.Target, e.Time, amount{1, e.Octets})
+		h.settle(e, maphash.String(p.seed, e.UIDL))
+	case fetcher.Duplicate, fetcher.Dropped, fetcher.Failed, fetcher.Held:
+		h.settle(e, maphash.String(p.seed, e.UIDL))
+	}
+	if more := h.done.minus(before); more.messages > 0 {
+		p.pace.add(e.Time, more.octets)
 	}
 }
 
-// one counts a message, and reports whether this was its first event.
-func (p *progress) one(e fetcher.Event) bool {
-	key := e.Account + "/" + e.UIDL
-	if p.seen[key] {
-		return false
+func (h *headway) turn(to doing, at time.Time) {
+	if h.doing != to {
+		h.doing, h.since = to, at
 	}
-	p.seen[key] = true
-	done := p.done[e.Account]
-	p.done[e.Account] = amount{done.messages + 1, done.octets + e.Octets}
-	return true
 }
 
-func sum(by map[string]amount) (all amount) {
-	for _, a := range by {
-		all = amount{all.messages + a.messages, all.octets + a.octets}
+// begin begins a pass. What failed in the last one is tried again, and listed
+// again.
+func (h *headway) begin(e fetcher.Event) {
+	h.doing, h.since = listing, e.Time
+	h.pass, h.seen = e.Pass, map[uint64]struct{}{}
+	for key, s := range h.setbacks {
+		if s.counted && !s.held {
+			h.done = h.done.minus(amount{1, s.octets})
+			s.counted = false
+			h.setbacks[key] = s
+		}
+	}
+}
+
+// settle counts a message, once in a pass.
+func (h *headway) settle(e fetcher.Event, key uint64) {
+	if h.seen == nil {
+		h.seen = map[uint64]struct{}{}
+	}
+	if s, ok := h.setbacks[key]; ok && s.pass != e.Pass {
+		if s.counted { // held, and now tried after all
+			h.of, h.done = h.of.minus(amount{1, s.octets}), h.done.minus(amount{1, s.octets})
+		}
+		delete(h.setbacks, key)
+	}
+	if _, again := h.seen[key]; !again {
+		h.seen[key] = struct{}{}
+		h.done = h.done.plus(amount{1, e.Octets})
+		if e.Kind == fetcher.Duplicate {
+			h.duplicate++
+		}
+	}
+	if held := e.Kind == fetcher.Held; held || e.Kind == fetcher.Failed {
+		h.setbacks[key] = setback{octets: e.Octets, pass: e.Pass, held: held, counted: true}
+	}
+}
+
+// figures are what there is to say about a progress at one time.
+type figures struct {
+	name     string // of the job, or how many jobs
+	account  string // if there is one only
+	done, of amount // of is what LIST said, and never less than done
+	rate     int64  // octets a second, lately
+	left     time.Duration
+	known    bool // left is
+
+	duplicate, held, failed int
+
+	underWay []standing // by account
+	listing  time.Time  // since when, if nothing else is done; else zero
+	until    time.Time  // if everything waits; else zero
+	why      string
+}
+
+// standing is how one account stands that is under way.
+type standing struct {
+	account string
+	*headway
+}
+
+// underWay are the names of the accounts that are.
+func (p *progress) underWay() []string {
+	return slices.DeleteFunc(sorted(p.accounts), func(name string) bool { return p.accounts[name].doing == ended })
+}
+
+// figures returns how far it is now.
+func (p *progress) figures(now time.Time) figures {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f := figures{name: strings.Join(sorted(p.jobs), ""), rate: int64(p.pace.rate(now))}
+	if len(p.jobs) > 1 {
+		f.name = count(len(p.jobs), "job")
+	}
+	f.name = endpoint.Printable(f.name, 200)
+	if len(p.accounts) == 1 {
+		f.account = sorted(p.accounts)[0]
+	}
+	toDo := map[string]amount{} // by target
+	for _, h := range p.accounts {
+		f.done, f.of = f.done.plus(h.done), f.of.plus(h.total())
+		f.duplicate += h.duplicate
+		for _, s := range h.setbacks {
+			if s.held {
+				f.held++
+			} else {
+				f.failed++
+			}
+		}
+		if job := jobOf(p.config, h.job); job != nil {
+			for _, t := range job.Targets {
+				toDo[t] = toDo[t].plus(h.total().minus(h.done))
+			}
+		}
+	}
+	var rations []ration
+	for _, b := range p.budgets {
+		rations = append(rations, ration{rate: b.rate, spent: b.spent(now), left: toDo[b.target]})
+	}
+	f.left, f.known = timeLeft(f.of.minus(f.done), float64(f.rate), rations)
+	f.stand(p)
+	return f
+}
+
+// total is all there is to do. Messages that are larger than LIST said, or that
+// an earlier pass had in hand, do not make it less than what is done.
+func (h *headway) total() amount {
+	return amount{max(h.of.messages, h.done.messages), max(h.of.octets, h.done.octets)}
+}
+
+// stand notes what the accounts under way do, and what they do all together.
+func (f *figures) stand(p *progress) {
+	waits, lists := true, true
+	for _, name := range p.underWay() {
+		h := *p.accounts[name]
+		h.seen, h.setbacks = nil, nil // which change
+		f.underWay = append(f.underWay, standing{name, &h})
+		waits, lists = waits && h.doing == waiting, lists && h.doing == listing
+		if h.doing == waiting && (f.until.IsZero() || h.until.Before(f.until)) {
+			f.until, f.why = h.until, h.why
+		}
+		if h.doing == listing && (f.listing.IsZero() || h.since.Before(f.listing)) {
+			f.listing = h.since
+		}
+	}
+	if !waits {
+		f.until, f.why = time.Time{}, ""
+	}
+	if !lists {
+		f.listing = time.Time{}
+	}
+}
+
+// budget is a rate of a target, and what has gone there lately.
+type budget struct {
+	target string
+	rate   targets.Rate
+	slots  []moment
+}
+
+// moment is what went on in a short time.
+type moment struct {
+	at time.Time
+	amount
+}
+
+// add keeps about fifty numbers for a rate, whatever goes there.
+func (b *budget) add(at time.Time, a amount) {
+	at = at.Truncate(b.rate.Per / 48)
+	if n := len(b.slots); n > 0 && !b.slots[n-1].at.Before(at) {
+		b.slots[n-1].amount = b.slots[n-1].plus(a)
+		return
+	}
+	b.slots = append(slices.DeleteFunc(b.slots, func(m moment) bool { return at.Sub(m.at) > b.rate.Per }), moment{at, a})
+}
+
+// spent is how much the rate has been used up.
+func (b *budget) spent(now time.Time) (all amount) {
+	for _, m := range b.slots {
+		if now.Sub(m.at) < b.rate.Per {
+			all = all.plus(m.amount)
+		}
 	}
 	return all
-}
-
-// bar draws progress on a terminal.
-type bar struct {
-	*progress
-	pb *pb.ProgressBar
-}
-
-const barTemplate pb.ProgressBarTemplate = `{{string . "name"}}   {{bar . " " "━" "╸" "─" " "}}  {{string . "count"}}   {{counters .}}   {{speed . "%s/s" "…"}}   {{rtime . "ETA %s" "%s" "…"}}{{string . "failed"}}`
-
-func newBar(s *stream) *bar {
-	p := barTemplate.New(0)
-	p.Set(pb.Bytes, true).Set(pb.SIBytesPrefix, true).Set(pb.Terminal, true).Set(pb.CleanOnFinish, true).Set(pb.Color, s.color)
-	p.SetWidth(min(s.width(), 120)).SetRefreshRate(200 * time.Millisecond).SetWriter(barWriter{s})
-	return &bar{progress: newProgress(), pb: p}
-}
-
-func (b *bar) event(e fetcher.Event) {
-	b.progress.event(e)
-	name := e.Job
-	if len(b.jobs) > 1 {
-		name = count(len(b.jobs), "job")
-	}
-	done, of := sum(b.done), sum(b.of)
-	b.pb.Set("name", name)
-	b.pb.Set("count", humanize.Comma(int64(done.messages))+"/"+humanize.Comma(int64(of.messages)))
-	if b.failed > 0 {
-		b.pb.Set("failed", fmt.Sprintf("   failed %d", b.failed))
-	}
-	// LIST is often wrong about sizes, and 101 % helps nobody.
-	b.pb.SetTotal(max(of.octets, done.octets)).SetCurrent(done.octets)
-	if of.messages > 0 && !b.pb.IsStarted() {
-		b.pb.Start()
-	}
-}
-
-func (b *bar) stop() {
-	if b.pb.IsStarted() {
-		b.pb.Finish()
-	}
-}
-
-// barWriter writes the bar over itself.
-type barWriter struct{ s *stream }
-
-func (w barWriter) Write(p []byte) (int, error) {
-	w.s.screen.mu.Lock()
-	defer w.s.screen.mu.Unlock()
-	w.s.screen.bar = w.s.w
-	return w.s.w.Write(p)
 }

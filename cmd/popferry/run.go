@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -31,13 +32,15 @@ type runOptions struct {
 	dryRun, json, newState, progress bool
 	limit                            int
 	firstRun, metricsFile            string
+	asks                             <-chan os.Signal // for progress
 }
 
 const runLong = `One pass over the accounts of the jobs that are named, or of all jobs: what is
 new is fetched, goes where the rules say, and is remembered. Messages are deleted
 from the maildrop only as keep: says, and only after every target has them.
 
-It ends with 0 when all is well, also when nothing was new.`
+SIGUSR1 asks how far it is. It ends with 0 when all is well, also when nothing was
+new.`
 
 func (a *app) runCommand() *cobra.Command {
 	var o runOptions
@@ -45,6 +48,7 @@ func (a *app) runCommand() *cobra.Command {
 		Use: "run [JOB…]", Short: "one pass, then exit", Long: runLong,
 		ValidArgsFunction: a.names(jobNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			o.asks = asked()
 			if o.limit < 0 || cmd.Flags().Changed("limit") && o.limit == 0 {
 				return usagef("--limit must be 1 or more")
 			}
@@ -124,6 +128,7 @@ func (a *app) runJobs(ctx context.Context, c *config.Config, names []string, o r
 		}
 	}()
 	r := &runner{app: a, config: c, tally: newTally(c), view: a.viewFor(c, o), history: &daemon.Recorder{Config: c, Explain: explained}}
+	defer r.view.close()
 	f.Event = r.event
 	if !o.dryRun {
 		f.Record = r.history.Record
@@ -193,7 +198,7 @@ type runner struct {
 // runView shows a run. Its methods are called one at a time.
 type runView interface {
 	event(e fetcher.Event)
-	close() // the last event was
+	close() // the last event was; may be called again
 }
 
 func (r *runner) event(e fetcher.Event) {
@@ -241,18 +246,12 @@ func (r *runner) passes(ctx context.Context, f *fetcher.Fetcher, jobs []*config.
 
 // viewFor chooses how a run is shown.
 func (a *app) viewFor(c *config.Config, o runOptions) runView {
+	shown := viewOptions{progress: o.progress, summaries: true, first: o.firstRun, asks: o.asks}
 	switch {
 	case o.json:
-		return &jsonView{w: a.stdout, progress: o.progress}
+		return newJSONView(a, c, shown)
 	case o.dryRun:
 		return &planView{app: a, config: c, first: o.firstRun}
 	}
-	v := &textView{app: a, config: c, first: o.firstRun, human: a.human || a.stdout.tty, every: time.Minute}
-	switch terminal := a.stderr.tty && !a.stderr.dumb; {
-	case o.progress && terminal && a.level <= slog.LevelInfo:
-		v.bar = newBar(a.stderr)
-	case o.progress && !terminal:
-		v.every = 5 * time.Second
-	}
-	return v
+	return newTextView(a, c, shown)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"os"
 	"time"
 
 	"popferry/fetcher"
@@ -11,26 +12,51 @@ import (
 	"popferry/targets/endpoint"
 )
 
-// textView prints a summary of each pass for people, and a log line of each
-// elsewhere; with -v, also a line for each message.
+// viewOptions say how passes are shown.
+type viewOptions struct {
+	progress  bool             // a bar on a terminal, a log line every 5 seconds elsewhere, or lines of JSON
+	summaries bool             // tell how each pass went; not for jsonView, which tells all
+	first     string           // --first-run, for the summaries
+	asks      <-chan os.Signal // each asks for the progress now; nil for nobody
+}
+
+// textView shows passes to people, and in logs: how far all of them together
+// are, and, if wanted, how each went. With -v, also a line for each message.
 type textView struct {
 	*app
+	viewOptions
 	config *config.Config
 	human  bool
-	first  string // --first-run
-	bar    *bar   // nil for none
 
-	// Where there is no bar, a long run says now and then how far it is.
-	progress *progress
-	every    time.Duration
-	told     time.Time
+	sums *progress    // nil for none
+	loud *slog.Logger // answers, whatever the level of the log
+	bar  *bar         // nil for none
+	stop func()
+}
+
+// newTextView returns a view of one command, whatever passes it runs, and begins
+// to show progress. It is to be closed.
+func newTextView(a *app, c *config.Config, o viewOptions) *textView {
+	v := &textView{app: a, viewOptions: o, config: c, human: a.human || a.stdout.tty, sums: newProgress(c)}
+	asked := *a
+	asked.level = min(a.level, slog.LevelInfo)
+	v.loud = asked.logger()
+	terminal := a.stderr.tty && !a.stderr.dumb
+	switch {
+	case o.progress && terminal && a.level <= slog.LevelInfo:
+		v.bar = newBar(a.stderr, v.sums)
+		v.stop = beat(200*time.Millisecond, v.bar.draw, o.asks, v.answer)
+	case o.progress && !terminal:
+		v.stop = beat(5*time.Second, v.tell, o.asks, v.answer)
+	default:
+		v.stop = beat(time.Minute, v.tell, o.asks, v.answer)
+	}
+	return v
 }
 
 func (v *textView) event(e fetcher.Event) {
-	if v.bar != nil {
-		v.bar.event(e)
-	} else {
-		v.tell(e)
+	if v.sums != nil {
+		v.sums.event(e)
 	}
 	switch e.Kind {
 	case fetcher.PassStart, fetcher.Listed, fetcher.Planned:
@@ -40,6 +66,7 @@ func (v *textView) event(e fetcher.Event) {
 		}
 	case fetcher.PassEnd:
 		switch {
+		case !v.summaries:
 		case v.human && v.level <= slog.LevelInfo:
 			v.summary(e)
 		default:
@@ -52,26 +79,31 @@ func (v *textView) event(e fetcher.Event) {
 	}
 }
 
-// tell logs how far the run is, if it was not told for a while.
-func (v *textView) tell(e fetcher.Event) {
-	if v.progress == nil {
-		v.progress = newProgress()
-	}
-	v.progress.event(e)
-	switch {
-	case v.told.IsZero():
-		v.told = e.Time
-	case e.Kind != fetcher.PassEnd && e.Time.Sub(v.told) >= v.every:
-		v.told = e.Time
-		done, of := sum(v.progress.done), sum(v.progress.of)
-		v.log.Info("progress", "job", e.Job, "account", e.Account, "pass", e.Pass,
-			"new", of.messages, "delivered", v.progress.delivered, "failed", v.progress.failed, "bytes", done.octets)
-	}
+// tell logs how far all is.
+func (v *textView) tell(now time.Time) {
+	v.log.Info("progress", v.sums.figures(now).attrs()...)
 }
 
+// answer tells who asked how far all is, and what each account does.
+func (v *textView) answer() {
+	now := time.Now()
+	f := v.sums.figures(now)
+	if v.stderr.tty && !v.stderr.dumb {
+		v.stderr.print(f.sentence(now) + "\n")
+		return
+	}
+	args := f.attrs()
+	if under := f.accounts(now); under != "" {
+		args = append(args, "accounts", under)
+	}
+	v.loud.Info("progress", args...)
+}
+
+// close ends the showing of progress. It may be called again.
 func (v *textView) close() {
+	v.stop()
 	if v.bar != nil {
-		v.bar.stop()
+		v.bar.erase()
 	}
 }
 

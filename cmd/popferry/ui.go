@@ -26,33 +26,66 @@ type stream struct {
 	dumb  bool // a terminal that cannot move its cursor
 	color bool
 
-	w      io.Writer
-	screen *screen
-	err    error // of the first Write that failed
+	w       io.Writer
+	columns func() int // of the terminal now; 0 if that is not known
+	screen  *screen
+	err     error // of the first Write that failed
 }
 
-// screen is the terminal that both streams share.
+// screen is the terminal that both streams share. A bar is its last line, and the
+// cursor waits where that begins: when the window gets narrower and the line is
+// broken, the cursor stays with it, and all of it is found again.
 type screen struct {
 	mu  sync.Mutex
-	bar io.Writer // the cursor is at the end of a progress bar there; nil for none
+	bar string    // what is drawn there; "" for none
+	w   io.Writer // where it was drawn
+}
+
+// clearLine clears the line of the cursor, and what a bar has become below it.
+const clearLine = "\r\x1b[J"
+
+// draw draws a bar over the last one; "" takes it away.
+func (s *screen) draw(w io.Writer, bar string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case bar != "":
+		_, _ = io.WriteString(w, "\r"+bar+"\x1b[J\r")
+	case s.bar != "":
+		_, _ = io.WriteString(s.w, clearLine)
+	}
+	s.bar, s.w = bar, w
 }
 
 func newStream(w io.Writer, shared *screen) *stream {
-	f, ok := w.(*os.File)
-	return &stream{w: w, screen: shared, tty: ok && term.IsTerminal(int(f.Fd()))}
+	s := &stream{w: w, screen: shared, columns: func() int { return 0 }}
+	if f, ok := w.(*os.File); ok {
+		s.tty = term.IsTerminal(int(f.Fd()))
+		s.columns = func() int {
+			columns, _, _ := term.GetSize(int(f.Fd())) // 0 where that fails
+			return columns
+		}
+	}
+	return s
 }
 
 // Write writes whole lines.
 func (s *stream) Write(p []byte) (int, error) {
 	s.screen.mu.Lock()
 	defer s.screen.mu.Unlock()
-	if s.screen.bar != nil && s.tty {
-		_, _ = io.WriteString(s.screen.bar, "\r\x1b[K")
-		s.screen.bar = nil
+	bar := s.screen.bar
+	if !s.tty {
+		bar = ""
+	}
+	if bar != "" {
+		_, _ = io.WriteString(s.screen.w, clearLine)
 	}
 	n, err := s.w.Write(p)
 	if err != nil && s.err == nil {
 		s.err = err
+	}
+	if bar != "" {
+		_, _ = io.WriteString(s.screen.w, bar+"\r")
 	}
 	return n, err
 }
@@ -63,10 +96,8 @@ func (s *stream) printf(format string, args ...any) { _, _ = fmt.Fprintf(s, form
 
 // width is how many columns the terminal has; 80 if that is not known.
 func (s *stream) width() int {
-	if f, ok := s.w.(*os.File); ok {
-		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
-			return w
-		}
+	if n := s.columns(); n > 0 {
+		return n
 	}
 	return 80
 }

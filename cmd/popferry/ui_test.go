@@ -106,7 +106,7 @@ func TestSummary(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, stdout, _ := testApp(t)
-			v := &textView{app: a, config: parse(t, twoAccounts), human: true}
+			v := &textView{app: a, config: parse(t, twoAccounts), human: true, viewOptions: viewOptions{summaries: true}}
 			c.report.Job, c.report.Account = "isp-to-gmail", "isp"
 			v.event(fetcher.Event{Kind: fetcher.PassEnd, Job: "isp-to-gmail", Account: "isp", Report: &c.report, Err: c.err})
 			if d := cmp.Diff(c.want, stdout.String()); d != "" {
@@ -259,17 +259,18 @@ func TestRun_brokenOutput(t *testing.T) {
 	}
 }
 
-// Lines go where the progress bar was.
+// Lines go where the progress bar was, which comes back below them.
 func TestStream_bar(t *testing.T) {
 	a, stdout, stderr := testApp(t)
 	a.stdout.tty, a.stderr.tty = true, true
-	if _, err := (barWriter{a.stderr}).Write([]byte("\rbar")); err != nil {
-		t.Fatal(err)
-	}
+	a.stderr.screen.draw(a.stderr.w, "bar")
 	a.stdout.print("line\n")
 	a.stderr.print("log\n")
-	if stdout.String() != "line\n" || stderr.String() != "\rbar\r\x1b[Klog\n" {
-		t.Errorf("%q %q", stdout, stderr)
+	a.stderr.screen.draw(a.stderr.w, "")
+	a.stderr.print("end\n")
+	const there, gone = "\rbar\x1b[J\r", "\r\x1b[J"
+	if want := there + gone + "bar\r" + gone + "log\nbar\r" + gone + "end\n"; stdout.String() != "line\n" || stderr.String() != want {
+		t.Errorf("%q %q, want %q", stdout, stderr, want)
 	}
 }
 
@@ -372,58 +373,5 @@ func TestLoad_log(t *testing.T) {
 		if a.level != c.level || a.logFormat != c.want {
 			t.Errorf("%+v: level %v, format %s", c, a.level, a.logFormat)
 		}
-	}
-}
-
-// A long run says once a minute how far it is, and again after a connection was
-// lost what is left, not what there was.
-func TestTextView_progress(t *testing.T) {
-	a, _, stderr := testApp(t)
-	v := a.viewFor(parse(t, twoAccounts), runOptions{})
-	at := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
-	event := func(after time.Duration, e fetcher.Event) {
-		e.Job, e.Account, e.Pass, e.Time = "isp-to-gmail", "isp", "8f3k2", at.Add(after)
-		v.event(e)
-	}
-	event(0, fetcher.Event{Kind: fetcher.PassStart})
-	event(0, fetcher.Event{Kind: fetcher.Listed, Total: fetcher.Totals{New: 100, NewBytes: 1000}})
-	event(30*time.Second, fetcher.Event{Kind: fetcher.Delivered, UIDL: "a", Octets: 10})
-	event(59*time.Second, fetcher.Event{Kind: fetcher.Delivered, UIDL: "b", Octets: 10})
-	event(59*time.Second, fetcher.Event{Kind: fetcher.Delivered, UIDL: "b", Octets: 10}) // another copy
-	if stderr.Len() > 0 {
-		t.Errorf("too early: %s", stderr)
-	}
-	event(60*time.Second, fetcher.Event{Kind: fetcher.Listed, Total: fetcher.Totals{New: 98, NewBytes: 980}})
-	event(61*time.Second, fetcher.Event{Kind: fetcher.Failed, UIDL: "c", Octets: 10})
-	if got := stderr.String(); strings.Count(got, "\n") != 1 ||
-		!strings.Contains(got, "msg=progress job=isp-to-gmail account=isp pass=8f3k2 new=100 delivered=2 failed=0 bytes=20\n") {
-		t.Errorf("%s", got)
-	}
-}
-
-// On a terminal it is a bar, and nothing of it is left behind.
-func TestBar(t *testing.T) {
-	a, _, stderr := testApp(t)
-	a.stderr.tty = true
-	v := a.viewFor(parse(t, twoAccounts), runOptions{progress: true})
-	for _, e := range []fetcher.Event{
-		{Kind: fetcher.PassStart},
-		{Kind: fetcher.Listed, Total: fetcher.Totals{New: 57, NewBytes: 1000}},
-		{Kind: fetcher.Delivered, UIDL: "a", Octets: 400},
-		{Kind: fetcher.Failed, UIDL: "b", Octets: 100},
-	} {
-		e.Job, e.Account = "isp-to-gmail", "isp"
-		v.event(e)
-	}
-	b := v.(*textView).bar
-	got := b.pb.String()
-	for _, want := range []string{"isp-to-gmail ", "━", "2/57", "500 B / 1.00 kB", "failed 1"} {
-		if !strings.Contains(got, want) {
-			t.Errorf("%q is not in %q", want, got)
-		}
-	}
-	v.close()
-	if end := stderr.String(); strings.TrimRight(end[strings.LastIndexByte(strings.TrimRight(end, "\r"), '\r')+1:], " \r") != "" {
-		t.Errorf("left behind: %q", end)
 	}
 }
