@@ -70,6 +70,7 @@ type Doubt struct {
 	Octets         int64  // as LIST says
 	Target, Folder string // where it should be
 	Reason         string
+	Held           bool // that is why: what popferry held list shows
 	// Of the first doubts only, see maxDescribed.
 	MessageID, From, Subject string
 	Date                     time.Time
@@ -172,6 +173,7 @@ type want struct {
 	reason        int32 // index of texts
 	by            method
 	waiting       bool
+	held          bool // in the state
 	same          bool // the contents have been compared
 	doubt         DoubtKind
 }
@@ -344,7 +346,7 @@ func (v *verification) count(t *TargetProof, first, last int, worst method) {
 		}
 		whole = false
 		e := v.src.entries[w.entry]
-		d := Doubt{entry: w.entry, Kind: cmp.Or(w.doubt, Missing), UIDL: e.UIDL, Octets: e.Size, Target: w.site.name, Reason: v.texts[w.reason]}
+		d := Doubt{entry: w.entry, Kind: cmp.Or(w.doubt, Missing), UIDL: e.UIDL, Octets: e.Size, Target: w.site.name, Reason: v.texts[w.reason], Held: w.held}
 		if len(w.site.boxes) > 0 {
 			d.Folder = w.site.boxes[w.box].folder
 		}

@@ -17,6 +17,7 @@ import (
 type unknown struct {
 	entry   int32
 	waiting bool   // it came after the last pass, or during one
+	held    bool   // in the state
 	reason  string // why it is nowhere
 }
 
@@ -104,7 +105,7 @@ func (v *verification) expect(ctx context.Context, entry int32, r state.Record) 
 	u := unknown{entry: entry, reason: reasonNew, waiting: v.account.FirstPassDone && underWay(r)}
 	switch {
 	case r.Status == state.StatusHeld || r.Status == state.StatusQuarantined:
-		u.reason = strings.TrimSuffix(reasonHeld+": "+r.Note, ": ")
+		u.reason, u.held = strings.TrimSuffix(reasonHeld+": "+r.Note, ": "), true
 	case r.Status == state.StatusDropped:
 		v.proof.Dropped++
 		return nil
@@ -160,7 +161,7 @@ func (v *verification) recorded(ctx context.Context, u unknown, r state.Record, 
 		if why == reasonNew {
 			why = cmp.Or(d.Reply, why)
 		}
-		w.waiting, w.reason = u.waiting, v.reason(why)
+		w.waiting, w.held, w.reason = u.waiting, u.held, v.reason(why)
 	}
 	var err error
 	switch {
@@ -269,7 +270,7 @@ func (v *verification) routed(ctx context.Context, u unknown, target, folder str
 	if s == nil {
 		return nil
 	}
-	w := want{entry: u.entry, site: s, size: v.src.entries[u.entry].Size, key: key, waiting: u.waiting, reason: v.reason(u.reason)}
+	w := want{entry: u.entry, site: s, size: v.src.entries[u.entry].Size, key: key, waiting: u.waiting, held: u.held, reason: v.reason(u.reason)}
 	if s.x == nil && v.account.ID != 0 {
 		w.doubt = Missing // had it been sent, the state would say so
 	}

@@ -69,6 +69,9 @@ func told(p Proof) string {
 	}
 	for _, d := range p.Doubts {
 		fmt.Fprintf(&b, "; %c %s %s:%s (%s)", d.Kind, d.UIDL, d.Target, d.Folder, d.Reason)
+		if d.Held != strings.HasPrefix(d.Reason, "held") {
+			fmt.Fprintf(&b, " held is %v", d.Held)
+		}
 	}
 	return b.String()
 }
