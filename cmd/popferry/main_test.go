@@ -88,8 +88,11 @@ func TestScripts(t *testing.T) {
 		Dir:           filepath.Join("..", "..", "testdata", "cli"),
 		UpdateScripts: *update,
 		Condition: func(cond string) (bool, error) {
-			if cond == "root" {
+			switch cond {
+			case "root":
 				return os.Geteuid() == 0, nil
+			case "terminal":
+				return hasTerminals(), nil
 			}
 			return false, fmt.Errorf("condition %q?", cond)
 		},
@@ -107,6 +110,7 @@ func TestScripts(t *testing.T) {
 			"hold":     cmdHold,
 			"json":     cmdJSON,
 			"get":      cmdGet,
+			"terminal": cmdTerminal,
 		},
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -17,38 +18,58 @@ folder is looked for in all others. --deep compares the contents of all.
 
 What is missing (-), different (*) or unreadable (!) is listed, and the exit code is 1.
 Nothing is changed, not even a flag. It works at any time, also beside serve, and
-without a state: where nothing is recorded of a message, the rules say where it belongs.`
+without a state: where nothing is recorded of a message, the rules say where it belongs.
+
+--from and --to name the two mailboxes themselves, by their names in the configuration
+or by addresses, which need none; passwords are asked for. Where a migration of the
+same two has recorded what it did, that is used.`
+
+const verifyExample = `  popferry verify isp-to-home
+  popferry verify --from isp --to home --folder Old
+  popferry verify --from pop3s://jane@pop.isp.example --to imaps://jane@imap.home.example/INBOX`
 
 func (a *app) verifyCommand() *cobra.Command {
 	var deep, asJSON bool
+	var e ends
 	cmd := &cobra.Command{
-		Use: "verify [JOB…]", Short: "is every message of the accounts in the targets?", Long: verifyLong,
+		Use: "verify [JOB…]", Short: "is every message of the accounts in the targets?", Long: verifyLong, Example: verifyExample,
 		ValidArgsFunction: a.names(jobNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if asJSON {
 				a.ended = (&jsonView{w: a.stdout}).exit
 			}
+			if e.given() {
+				if len(args) > 0 {
+					return &usageError{text: "a job has its own accounts and targets", hint: "Name the job, or --from and --to."}
+				}
+				c, err := a.move(cmd.Context(), &e)
+				if err != nil {
+					return err
+				}
+				return a.verifyJobs(cmd.Context(), c, c.Jobs, deep, asJSON)
+			}
 			c, err := a.load()
 			if err != nil {
 				return err
 			}
-			return a.verifyJobs(cmd.Context(), c, args, deep, asJSON)
+			jobs, err := choose(c, args)
+			if err != nil {
+				return err
+			}
+			return a.verifyJobs(cmd.Context(), c, jobs, deep, asJSON)
 		},
 	}
+	e.flags(cmd)
 	cmd.Flags().BoolVar(&deep, "deep", false, "compare the contents of every message")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object a line")
 	return cmd
 }
 
-// verifyJobs verifies every account of the named jobs, or of all, one after the
-// other.
-func (a *app) verifyJobs(ctx context.Context, c *config.Config, names []string, deep, asJSON bool) error {
-	jobs, err := choose(c, names)
-	if err != nil {
-		return err
-	}
+// verifyJobs verifies every account of the jobs, one after the other. They have
+// one state in common.
+func (a *app) verifyJobs(ctx context.Context, c *config.Config, jobs []*config.Job, deep, asJSON bool) (err error) {
 	f := &fetcher.Fetcher{Log: a.log, DryRun: true}
-	if f.State, err = view(ctx, a.statePath(c)); err != nil {
+	if f.State, err = view(ctx, cmp.Or(a.flags.state, jobs[0].State, c.State)); err != nil {
 		return err
 	}
 	if f.State != nil {

@@ -26,6 +26,14 @@ type Move struct {
 	line int
 }
 
+// Place is where the move is written, "accounts.csv:7"; "" if on a command line.
+func (m *Move) Place() string {
+	if m.line == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s:%d", m.file, m.line)
+}
+
 // Moves makes a configuration of moves: Jobs[i] is moves[i], with one account and
 // one target. c is the file's, nil where all ends are addresses. The error is of
 // type Errors.
@@ -171,7 +179,7 @@ func (m *mover) account(mv *Move) *end {
 		return m.once(mv, m.accounts, &end{id: maildropID(&a.Maildrop.Server), account: &a})
 	}
 	if from.kind != pop3.name {
-		m.fail(mv, "address-kind", "popferry reads POP3; mail cannot come from %s", from)
+		m.fail(mv, "address-kind", "popferry reads POP3; mail cannot come from %s", from).Hint = "Write " + fromForms
 		return nil
 	}
 	errs := len(m.d.errs)
@@ -195,7 +203,7 @@ func (m *mover) target(mv *Move) *end {
 		}
 		t = m.file.Targets[to.Name]
 	} else if to.kind == pop3.name {
-		m.fail(mv, "address-kind", "mail cannot be put into the POP3 maildrop %s", to.label())
+		m.fail(mv, "address-kind", "mail cannot be put into the POP3 maildrop %s", to.label()).Hint = "Write " + toForms
 		return nil
 	} else {
 		errs := len(m.d.errs)
@@ -329,7 +337,7 @@ func (m *mover) inFolder(mv *Move, t *Target) *Target {
 	address := mv.To.Name == ""
 	switch {
 	case own == "" && folder != "":
-		m.fail(mv, "address-folder", "%s has no folders: the server at %s decides where mail goes", t.Name, t.Place())
+		m.fail(mv, "address-folder", "%s has no folders: the server at %s decides where mail goes", t.Name, t.Place()).Hint = "Leave the folder out."
 		return nil
 	case address && folder != "" && mv.To.folder != "" && folder != mv.To.folder:
 		m.fail(mv, "address-folder", "two folders are given: %s in the address, and %s", shorten(mv.To.folder), shorten(folder)).Hint = "Keep one of the two."
