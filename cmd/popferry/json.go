@@ -25,7 +25,7 @@ type jsonView struct {
 // newJSONView returns a view of one command, whatever passes it runs, and begins
 // to show progress. It is to be closed.
 func newJSONView(a *app, c *config.Config, o viewOptions) *jsonView {
-	v := &jsonView{w: a.stdout, progress: o.progress, sums: newProgress(c)}
+	v := &jsonView{w: a.stdout, progress: o.progress, sums: newProgress(c, o.before)}
 	every := time.Duration(0)
 	if o.progress {
 		every = time.Second

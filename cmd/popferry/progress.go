@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"hash/maphash"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"popferry/fetcher"
 	"popferry/fetcher/config"
+	"popferry/fetcher/state"
 	"popferry/targets"
 	"popferry/targets/endpoint"
 )
@@ -77,17 +79,40 @@ type setback struct {
 	counted bool // among the done ones
 }
 
-func newProgress(c *config.Config) *progress {
+// newProgress returns a progress of nothing yet. before is what went to targets
+// in the time of their rates.
+func newProgress(c *config.Config, before map[string][]state.Sent) *progress {
 	p := &progress{config: c, seed: maphash.MakeSeed(), jobs: map[string]bool{}, accounts: map[string]*headway{}}
 	for target, rates := range c.Rates() {
 		for _, r := range rates {
 			p.budgets = append(p.budgets, &budget{target: target, rate: r})
 		}
+		for _, s := range before[target] {
+			p.sent(target, s.At, amount{int(s.Messages), s.Octets})
+		}
 	}
 	return p
 }
 
-// sent tells what went to a target before: its rates know of it.
+// sentBefore is what went to targets with rates before now, as far as it matters
+// to these.
+func sentBefore(ctx context.Context, c *config.Config, s *state.Store, now time.Time) (map[string][]state.Sent, error) {
+	before := map[string][]state.Sent{}
+	for target, rates := range c.Rates() {
+		memory := targets.NewLimiter(rates, nil).Memory()
+		if s == nil || memory == 0 {
+			continue
+		}
+		sent, err := s.Sent(ctx, target, now.Add(-memory))
+		if err != nil {
+			return nil, err
+		}
+		before[target] = sent
+	}
+	return before, nil
+}
+
+// sent tells the rates of a target what goes there.
 func (p *progress) sent(target string, at time.Time, a amount) {
 	for _, b := range p.budgets {
 		if b.target == target {

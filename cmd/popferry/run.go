@@ -127,7 +127,11 @@ func (a *app) runJobs(ctx context.Context, c *config.Config, names []string, o r
 			t.Close()
 		}
 	}()
-	r := &runner{app: a, config: c, tally: newTally(c), view: a.viewFor(c, o), history: &daemon.Recorder{Config: c, Explain: explained}}
+	before, err := sentBefore(ctx, c, f.State, time.Now())
+	if err != nil {
+		return err
+	}
+	r := &runner{app: a, config: c, tally: newTally(c), view: a.viewFor(c, o, before), history: &daemon.Recorder{Config: c, Explain: explained}}
 	defer r.view.close()
 	f.Event = r.event
 	if !o.dryRun {
@@ -245,8 +249,8 @@ func (r *runner) passes(ctx context.Context, f *fetcher.Fetcher, jobs []*config.
 }
 
 // viewFor chooses how a run is shown.
-func (a *app) viewFor(c *config.Config, o runOptions) runView {
-	shown := viewOptions{progress: o.progress, summaries: true, first: o.firstRun, asks: o.asks}
+func (a *app) viewFor(c *config.Config, o runOptions, before map[string][]state.Sent) runView {
+	shown := viewOptions{progress: o.progress, summaries: true, first: o.firstRun, asks: o.asks, before: before}
 	switch {
 	case o.json:
 		return newJSONView(a, c, shown)

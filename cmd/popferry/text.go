@@ -8,16 +8,18 @@ import (
 
 	"popferry/fetcher"
 	"popferry/fetcher/config"
+	"popferry/fetcher/state"
 	"popferry/targets"
 	"popferry/targets/endpoint"
 )
 
 // viewOptions say how passes are shown.
 type viewOptions struct {
-	progress  bool             // a bar on a terminal, a log line every 5 seconds elsewhere, or lines of JSON
-	summaries bool             // tell how each pass went; not for jsonView, which tells all
-	first     string           // --first-run, for the summaries
-	asks      <-chan os.Signal // each asks for the progress now; nil for nobody
+	progress  bool                    // a bar on a terminal, a log line every 5 seconds elsewhere, or lines of JSON
+	summaries bool                    // tell how each pass went; not for jsonView, which tells all
+	first     string                  // --first-run, for the summaries
+	asks      <-chan os.Signal        // each asks for the progress now; nil for nobody
+	before    map[string][]state.Sent // see sentBefore; may be nil
 }
 
 // textView shows passes to people, and in logs: how far all of them together
@@ -37,7 +39,7 @@ type textView struct {
 // newTextView returns a view of one command, whatever passes it runs, and begins
 // to show progress. It is to be closed.
 func newTextView(a *app, c *config.Config, o viewOptions) *textView {
-	v := &textView{app: a, viewOptions: o, config: c, human: a.human || a.stdout.tty, sums: newProgress(c)}
+	v := &textView{app: a, viewOptions: o, config: c, human: a.human || a.stdout.tty, sums: newProgress(c, o.before)}
 	asked := *a
 	asked.level = min(a.level, slog.LevelInfo)
 	v.loud = asked.logger()
