@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -314,6 +315,9 @@ func TestLine_layout(t *testing.T) {
 		}
 	}
 	golden(t, "progress/lines.golden", got.String())
+	if shown := blocks(readme(t), "text")[0]; !strings.Contains(got.String(), "|"+shown) {
+		t.Errorf("the README shows %q, and no line is so", shown)
+	}
 	for width := range 130 {
 		for _, f := range all {
 			if got := f.line(noon).layout(width, plainly, b.rail); cells(got) > width {
@@ -571,5 +575,41 @@ func TestTextView_waiting(t *testing.T) {
 	v.event(fetcher.Event{Kind: fetcher.PassEnd, Job: "isp-to-gmail", Account: "isp", Report: &fetcher.Report{}})
 	if stderr.Len() > 0 {
 		t.Errorf("%s", stderr)
+	}
+}
+
+// What went to a target counts for its rates, also after a restart.
+func TestSentBefore(t *testing.T) {
+	ctx := t.Context()
+	s, err := state.Open(ctx, filepath.Join(t.TempDir(), "popferry.db"), state.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	m := &state.Message{UIDL: "a", Size: 100, Content: &state.Content{Octets: 100}}
+	put := func(ch ...state.Change) {
+		t.Helper()
+		if err := s.Put(ctx, ch...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(state.Listed{Account: &state.Account{Source: "pop.isp.example:995/jane", Name: "isp"}, New: []*state.Message{m}, Count: 1, At: noon})
+	put(state.Routed{Message: m, Deliveries: []state.Delivery{{Message: m.ID, Target: "gmail"}}})
+	put(state.Intent{Message: m.ID, Box: "INBOX", UIDValidity: 7, UIDNext: 11, At: noon})
+	put(state.Delivered{Message: m.ID, Box: "INBOX", UIDValidity: 7, UID: 11, At: noon})
+	c := parse(t, strings.Replace(twoAccounts, "gmail: {", "gmail: { rate: [10M/s, 500M/day],", 1))
+	for after, want := range map[time.Duration]int{time.Hour: 1, 25 * time.Hour: 0} {
+		before, err := sentBefore(ctx, c, s, noon.Add(after))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := before["gmail"]; len(got) != want || want > 0 && got[0].Octets != 100 {
+			t.Errorf("after %v: %+v", after, got)
+		}
+	}
+	for _, store := range []*state.Store{nil, s} {
+		if before, err := sentBefore(ctx, parse(t, twoAccounts), store, noon); len(before) > 0 || err != nil {
+			t.Errorf("without a rate: %v, %v", before, err)
+		}
 	}
 }

@@ -108,7 +108,7 @@ func TestReadme_console(t *testing.T) {
 	if commands < 5 {
 		t.Errorf("only %d commands", commands)
 	}
-	if got, want := printed["rules explain invoice.eml"], blocks(text, "text"); len(want) != 1 || got != want[0] {
+	if got, want := printed["rules explain invoice.eml"], blocks(text, "text"); !slices.Contains(want, got) {
 		t.Errorf("the README explains\n%s\nand it is\n%s", want, got)
 	}
 	if got := printed["verify"]; !strings.HasPrefix(got, "✓ All ") {
