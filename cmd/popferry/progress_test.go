@@ -367,7 +367,9 @@ func TestOctetsOf(t *testing.T) {
 		{12_400_000, 19_000_000, "12.4 of 19.0 MB"},
 		{2_400_000, 19_000_000, " 2.4 of 19.0 MB"},
 		{24_000, 19_000_000, "24 KB of 19.0 MB"},
-		{0, 19_000_000, "   0 of 19.0 MB"},
+		{180_000_000, 3_900_000_000, "0.2 of 3.9 GB"},
+		{12_000, 480_000, " 12 of 480 KB"},
+		{0, 19_000_000, " 0.0 of 19.0 MB"},
 		{0, 0, "0 of 0 B"},
 		{1500, 2_000_000_000, "1.5 KB of 2.0 GB"},
 	} {
@@ -500,7 +502,7 @@ func TestTextView_bar(t *testing.T) {
 		c.event(0, listedNow(57, 1000))
 		c.event(0, outcome(fetcher.Delivered, "a", 400))
 		c.event(0, outcome(fetcher.Failed, "b", 100))
-		if got, want := last(), "  isp-to-gmail  ━━━━━━━━╸─────────   2/57  500 B of 1.0 KB  ETA …      failed 1\x1b[J"; got != want {
+		if got, want := last(), "  isp-to-gmail  ━━━━━━━━━╸──────────   2/57  0.5 of 1.0 KB  ETA …      failed 1\x1b[J"; got != want {
 			t.Errorf("got  %q\nwant %q", got, want)
 		}
 		for _, columns = range []int{120, 40, 3} {

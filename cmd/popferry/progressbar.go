@@ -149,10 +149,11 @@ func (l *line) fit(width int) bool {
 		func() { l.octets = "" },
 		func() { l.left = l.short },
 		func() { l.bar = false },
+		func() { l.count, l.left = strings.TrimSpace(l.count), strings.TrimSpace(l.left) },
 		func() { l.name = "" },
-		func() { l.left = "" },
 		func() { l.held = "" },
 		func() { l.failed = "" },
+		func() { l.left = "" },
 	} {
 		if l.least() <= width {
 			return true
@@ -191,13 +192,16 @@ func (l line) layout(width int, paint func(sgr, text string) string, rail func(p
 	return strings.TrimRight(strings.Repeat(" ", lineIndent)+strings.Join(out, "  "), " ")
 }
 
-// octetsOf writes how much of all is done: "12.4 of 19.0 MB".
+// octetsOf writes how much of all is done: "12.4 of 19.0 MB". It is in the unit of
+// all, unless that would make something look like nothing.
 func octetsOf(done, of int64) string {
-	all, part := octets(of), octets(done)
-	number, unit, _ := strings.Cut(part, " ")
-	most, same, _ := strings.Cut(all, " ")
-	if unit == same || done == 0 {
-		part = fmt.Sprintf("%*s", len(most), number)
+	all := octets(of)
+	number, unit, _ := strings.Cut(all, " ")
+	_, decimals, _ := strings.Cut(number, ".")
+	size := map[string]float64{"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
+	part := fmt.Sprintf("%*.*f", len(number), len(decimals), float64(done)/size)
+	if done > 0 && strings.Trim(part, " 0.") == "" {
+		part = octets(done)
 	}
 	return part + " of " + all
 }
