@@ -91,8 +91,8 @@ func findSecret(text string) []int {
 func findLoosely(text string) []int {
 	at := findSecret(text)
 	if strings.Contains(text, "://") {
-		if u := anyAddress.FindStringIndex(text); u != nil && (at == nil || u[0] < at[0]) {
-			return u
+		if u := anyAddress.FindStringIndex(text); u != nil && (at == nil || u[0] < at[0] && !strings.Contains(text[u[0]:u[1]], "@")) {
+			return u // else the secret begins before its end
 		}
 	}
 	return at
@@ -191,7 +191,11 @@ func (s *source) maskComments() {
 			continue
 		}
 		if at := findLoosely(text[hash:]); at != nil {
-			s.masks[i+1] = append(s.masks[i+1], span{utf8.RuneCountInString(text[:hash+at[1]]), lineEnd})
+			from := hash + at[1]
+			if strings.HasPrefix(text[hash+at[0]:], "://") {
+				from = hash + at[0] // the secret stands before the @
+			}
+			s.masks[i+1] = append(s.masks[i+1], span{utf8.RuneCountInString(text[:from]), lineEnd})
 		}
 	}
 }
