@@ -131,7 +131,11 @@ func (m *migration) next(r Report, why error) (until time.Time, ok bool) {
 	case idle >= patience:
 		return now, false
 	}
-	pause := min(max(idle/2, m.patience/200), 5*time.Minute)
+	least := m.patience / 200
+	if why == nil { // messages, not servers: they are held soon
+		least /= 20
+	}
+	pause := min(max(idle/2, least), 5*time.Minute)
 	return now.Add(max(pause, wish(r, why))), true
 }
 
@@ -188,7 +192,7 @@ func (m *migration) wait(ctx context.Context, r Report, until time.Time, why err
 	case r.Used != nil:
 		e.Err = r.Used
 	}
-	if m.f.now().Before(until) {
+	if pause := until.Sub(m.f.now()); pause >= time.Second || pause > 0 && e.Err != nil {
 		m.f.event(e)
 	}
 	end := time.Now().Add(until.Sub(m.f.now()))

@@ -10,11 +10,13 @@ const temporaryUsage = "go on where the state will be lost with the container"
 
 // lasting refuses a state that will be gone with the container, unless the
 // command line allows it, and warns of one that is in memory.
-func (a *app) lasting(c *config.Config) error {
+func (a *app) lasting(c *config.Config) error { return a.lastingAt(a.statePath(c)) }
+
+func (a *app) lastingAt(path string) error {
 	if a.temporary {
 		return nil
 	}
-	g := a.machine.Ground(a.statePath(c))
+	g := a.machine.Ground(path)
 	if err := g.Err(); err != nil {
 		return err
 	}

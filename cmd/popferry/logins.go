@@ -12,10 +12,19 @@ import (
 // rememberLogins makes refused logins last in the state, from which a later
 // process knows when to try again. With readOnly nothing is written there.
 func rememberLogins(c *config.Config, s *state.Store, readOnly bool) {
-	if s == nil {
-		return
+	if s != nil {
+		rememberLoginsIn(c, func(string) *state.Store { return s }, readOnly)
 	}
+}
+
+// rememberLoginsIn is rememberLogins where each login has a state of its own. of
+// returns nil for one that has none, which is not remembered.
+func rememberLoginsIn(c *config.Config, of func(login string) *state.Store, readOnly bool) {
 	c.Logins.Load = func(ctx context.Context, login string) (endpoint.Refusals, error) {
+		s := of(login)
+		if s == nil {
+			return endpoint.Refusals{}, nil
+		}
 		r, err := s.Refused(ctx, login)
 		return endpoint.Refusals{Count: r.Count, Last: r.Last, Salt: r.Salt, Tag: r.Tag}, err
 	}
@@ -23,6 +32,10 @@ func rememberLogins(c *config.Config, s *state.Store, readOnly bool) {
 		return
 	}
 	c.Logins.Save = func(ctx context.Context, login string, r endpoint.Refusals) error {
+		s := of(login)
+		if s == nil {
+			return nil
+		}
 		if r.Count == 0 {
 			return s.Put(ctx, state.LoginAccepted{Login: login})
 		}

@@ -143,6 +143,7 @@ const rootExample = `  popferry demo               see it work, with a mail prov
   popferry run --dry-run      what would happen to every message
   popferry run                one pass over all accounts
   popferry serve              run on schedule, for good
+  popferry migrate            move a whole account, once, and compare both sides
   popferry status             how it goes`
 
 // root is the command tree.
@@ -175,7 +176,7 @@ func (a *app) root() *cobra.Command {
 	f.CountVarP(&a.flags.verbose, "verbose", "v", "a line for each message; -vv for debugging")
 	f.StringVar(&a.flags.logFormat, "log-format", "", "`FORMAT` of log lines: auto, text or json (default auto)")
 	f.StringVar(&a.flags.color, "color", "auto", "`WHEN` to use colours: auto, always or never")
-	root.AddCommand(a.runCommand(), a.verifyCommand(), a.serveCommand(), a.statusCommand(), a.healthcheckCommand(), a.checkCommand(), a.authCommand(), a.rulesCommand(), a.heldCommand(), a.stateCommand(), a.notifyCommand(), a.configCommand(), a.demoCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.verifyCommand(), a.serveCommand(), a.statusCommand(), a.healthcheckCommand(), a.checkCommand(), a.authCommand(), a.rulesCommand(), a.heldCommand(), a.stateCommand(), a.migrateCommand(), a.notifyCommand(), a.configCommand(), a.demoCommand(), a.versionCommand())
 	return root
 }
 

@@ -111,6 +111,16 @@ func (t *tally) add(p *problem) *counted {
 	return c
 }
 
+// first is the problem that was met first, nil if there was none.
+func (t *tally) first() *problem {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.order) == 0 {
+		return nil
+	}
+	return t.problems[t.order[0]].whole()
+}
+
 // pass notes how a pass ended. That it was interrupted is no problem of its own.
 func (t *tally) pass(ctx context.Context, a *fetcher.Account, err error) {
 	if err == nil {

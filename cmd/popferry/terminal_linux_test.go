@@ -85,12 +85,16 @@ func (t *terminal) echoes() (bool, error) {
 // answer waits for the nth prompt, until what is typed is hidden, and types.
 func (t *terminal) answer(n int, text string) error {
 	late := time.After(30 * time.Second)
-	for strings.Count(t.shown(), "Password for ") < n {
+	for strings.Count(t.shown(), "Password for ")+strings.Count(t.shown(), question) < n {
 		select {
 		case <-t.more:
 		case <-late:
 			return fmt.Errorf("prompt %d does not come", n)
 		}
+	}
+	if strings.HasSuffix(t.shown(), question) {
+		_, err := t.keys.WriteString(text)
+		return err
 	}
 	for { // nothing tells when a terminal stops to echo
 		switch echo, err := t.echoes(); {
@@ -124,6 +128,9 @@ func hasTerminals() bool {
 	t.close()
 	return true
 }
+
+// question is what migrate asks, and the answer is shown.
+const question = "Go? [y/N] "
 
 // cmdTerminal runs a command on a terminal where the answers are typed, one for
 // each prompt, ^C for an interrupt. Standard output goes to the file stdout.txt,

@@ -115,6 +115,16 @@ func (a *app) verifyAccount(ctx context.Context, f *fetcher.Fetcher, c *config.C
 	if e, stopped := interruption(ctx); stopped {
 		return e
 	}
+	p := explainMove(c, account, err)
+	if p.exit == exitSome { // that would say that messages are missing
+		p.exit = exitUnreachable
+	}
+	a.report(p)
+	return exit{code: p.exit}
+}
+
+// explainMove puts an error into words that may be the maildrop's or a target's.
+func explainMove(c *config.Config, account *fetcher.Account, err error) *problem {
 	at := where{account: account}
 	if te, ok := errors.AsType[*fetcher.TargetError](err); ok {
 		at.target = te.Target
@@ -122,10 +132,5 @@ func (a *app) verifyAccount(ctx context.Context, f *fetcher.Fetcher, c *config.C
 			at.server = target.Server
 		}
 	}
-	p := explain(err, at)
-	if p.exit == exitSome { // that would say that messages are missing
-		p.exit = exitUnreachable
-	}
-	a.report(p)
-	return exit{code: p.exit}
+	return explain(err, at)
 }

@@ -357,10 +357,17 @@ func get(env func(string) (string, bool), name string) string {
 	return v
 }
 
-// Open opens all targets. It does no I/O; on an error none is left open.
-func (c *Config) Open(log *slog.Logger) (map[string]targets.Target, error) {
-	opened := make(map[string]targets.Target, len(c.Targets))
-	for _, name := range slices.Sorted(maps.Keys(c.Targets)) {
+// Open opens the named targets, or all. It does no I/O; on an error none is left
+// open.
+func (c *Config) Open(log *slog.Logger, names ...string) (map[string]targets.Target, error) {
+	if len(names) == 0 {
+		names = slices.Sorted(maps.Keys(c.Targets))
+	}
+	opened := make(map[string]targets.Target, len(names))
+	for _, name := range names {
+		if opened[name] != nil {
+			continue
+		}
 		t, err := c.Targets[name].Config.Open(name, log)
 		if err != nil {
 			for _, o := range opened {

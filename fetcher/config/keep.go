@@ -59,6 +59,17 @@ func (d *decoder) keep(v value) fetcher.Keep {
 	return forever
 }
 
+// ParseKeep reads what keep may say in one word: forever, 0d, 30d.
+func ParseKeep(s string) (fetcher.Keep, error) {
+	if s == "forever" {
+		return fetcher.Keep{Forever: true}, nil
+	}
+	if dur, ok := parseDuration(s); ok && dur <= longest {
+		return fetcher.Keep{For: dur}, nil
+	}
+	return fetcher.Keep{}, errors.New("must be forever or a duration, as 0d or 30d")
+}
+
 // keepLimits reads the keys below keep. What is beyond the newest goes when its
 // days are over, at once if there are none. A size alone leaves age out of it.
 func (d *decoder) keepLimits(v value) fetcher.Keep {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -257,6 +258,21 @@ func (d *decoder) rates(v value) (out []targets.Rate) {
 		}
 	}
 	return out
+}
+
+// ParseRates reads what rate may say, several with commas between.
+func ParseRates(s string) (out []targets.Rate, err error) {
+	if strings.EqualFold(s, "none") {
+		return nil, nil
+	}
+	for text := range strings.SplitSeq(s, ",") {
+		r, ok := parseRate(strings.TrimSpace(text))
+		if !ok {
+			return nil, errors.New("must be a rate such as 500M/day, 2M/s or 100/min, several with commas between, or none")
+		}
+		out = append(out, r)
+	}
+	return out, nil
 }
 
 // rate reads 500M/day or 2M/s, which are octets, or 100/min, which are messages.

@@ -1,0 +1,330 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+
+	"popferry/fetcher"
+	"popferry/targets/endpoint"
+)
+
+// single reports whether one account is moved, and not a table of them.
+func (m *mover) single() bool { return m.o.accounts == "" }
+
+// arrived tells what became of one account, as soon as that is known.
+func (m *mover) arrived(mv *move) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.o.json:
+		m.stdout.jsonMoved(mv)
+	case m.single():
+	case mv.code < exitInt: // of those that were interrupted the table tells
+		m.stdout.print(m.mark(mv) + " " + endpoint.Printable(mv.account.Name, 60) + " → " + endpoint.Printable(mv.target.Name, 60) + "   " + mv.text() + "\n")
+	}
+}
+
+// mark is ✓ for an account of which nothing is left to do.
+func (m *mover) mark(mv *move) string {
+	if mv.code == exitOK {
+		return m.stdout.paint(green, "✓")
+	}
+	return m.stdout.paint(red, "✗")
+}
+
+// text is what became of an account, on one line.
+func (mv *move) text() string {
+	parts := []string{mv.counts()}
+	switch {
+	case mv.worst != nil:
+		parts = append(parts, cut(mv.worst.head, 120)+" ["+mv.worst.code+"]")
+	case len(mv.doubts()) > 0:
+		parts = append(parts, count(len(mv.doubts()), "message")+" not as on the maildrop")
+	case mv.proof != nil:
+		parts = append(parts, "checked")
+	}
+	return strings.Join(append(parts, seconds(mv.took)), " · ")
+}
+
+// counts says what was copied and what was not.
+func (mv *move) counts() string {
+	r := &mv.report
+	parts := []string{humanize.Comma(int64(fresh(r))) + " copied"}
+	switch {
+	case r.New > 0:
+	case mv.ended:
+		parts[0] = "nothing to copy"
+	default:
+		parts[0] = "nothing copied"
+	}
+	for _, p := range []struct {
+		n    int
+		what string
+	}{
+		{r.Duplicate, "already there"},
+		{mv.before(), "moved before"},
+		{r.Dropped, "dropped by rule"},
+		{r.Skipped + r.Marked, "left alone"},
+		{r.Held, "held"},
+		{r.Failed, "failed"},
+		{r.Deleted, "deleted on the maildrop"},
+	} {
+		if p.n > 0 {
+			parts = append(parts, humanize.Comma(int64(p.n))+" "+p.what)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// before is how many messages of the maildrop earlier calls have moved.
+func (mv *move) before() int {
+	r := &mv.report
+	if r.Pass == "" || r.OnServer == 0 {
+		return 0
+	}
+	return max(0, r.OnServer-r.Delivered-r.Recovered-r.Dropped-r.Skipped-r.Marked-r.Held-r.Failed)
+}
+
+// conclude tells how it went, writes the report, and returns how the command ends.
+func (m *mover) conclude(ctx context.Context) exit {
+	code := exitOK
+	var open []string
+	for _, mv := range m.moves {
+		if code = worse(code, mv.code); mv.code != exitOK {
+			open = append(open, endpoint.Printable(mv.account.Name, 60))
+		}
+	}
+	stop, stopped := interruption(ctx)
+	if stopped {
+		code = worse(code, stop.code)
+	}
+	m.problems()
+	switch {
+	case m.o.json:
+	case m.single():
+		m.result(m.moves[0], stopped)
+	default:
+		m.table()
+	}
+	if m.rows != nil {
+		if err := m.rows.close(m.moves); err != nil {
+			m.report(explain(err, where{}))
+			code = worse(code, exitState)
+		}
+	}
+	e := exit{code: code}
+	switch {
+	case stopped || code == exitOK:
+	case m.single():
+		e.reason = m.moves[0].reason()
+	default:
+		e.reason = fmt.Sprintf("%d of %s not done: %s; the same command goes on", len(open), count(len(m.moves), "account"), few(open))
+	}
+	return e
+}
+
+// few names a few of many.
+func few(names []string) string {
+	const most = 5
+	if n := len(names) - most; n > 1 {
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", n)
+	}
+	return strings.Join(names, ", ")
+}
+
+// reason is the last line of one account with which something is not in order;
+// "" if the code says it all.
+func (mv *move) reason() string {
+	if mv.code != exitSome {
+		return ""
+	}
+	var parts []string
+	if mv.report.Failed > 0 {
+		parts = append(parts, count(mv.report.Failed, "message")+" failed")
+	}
+	if mv.report.Held > 0 {
+		parts = append(parts, are(mv.report.Held)+" held")
+	}
+	doubts := mv.doubts()
+	for _, k := range kinds {
+		if n := doubtful(doubts, k, ""); n > 0 {
+			parts = append(parts, are(n)+" "+k.String())
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// problems prints why accounts could not be moved, each reason once.
+func (m *mover) problems() {
+	told := map[string]bool{}
+	for _, mv := range m.moves {
+		if mv.worst == nil || told[mv.worst.head] || len(told) == maxProblems {
+			continue
+		}
+		told[mv.worst.head] = true
+		m.app.report(mv.worst)
+	}
+}
+
+// result tells what became of the one account that was moved.
+//
+//	✓ 12,106 copied, 298 already there, 2 held, 3.9 GB in 52m10s
+//	  Checked: all 12,404 are in home (12,106 by UID, 298 by Message-ID).
+//	  The 2 held ones: popferry held list
+//	  Mail is still on pop.oldhost.example. To delete it there: popferry migrate … --keep 0d
+func (m *mover) result(mv *move, stopped bool) {
+	var b strings.Builder
+	size := ""
+	if fresh(&mv.report)+mv.report.Duplicate > 0 {
+		size = ", " + octets(mv.report.Bytes)
+	}
+	fmt.Fprintf(&b, "%s %s%s in %s\n", m.mark(mv), mv.counts(), size, seconds(mv.took))
+	if stopped {
+		b.WriteString("  Stopped. Run the same command to continue.\n")
+	}
+	doubts := mv.doubts()
+	if mv.proof != nil && len(doubts) == 0 {
+		b.WriteString(checked(mv.proof, m.o.verify == verifyDeep))
+	}
+	m.stdout.print(b.String())
+	b.Reset()
+	if len(doubts) > 0 {
+		m.proven(mv.proof, m.o.verify == verifyDeep)
+	}
+	if n := mv.report.Held; n > 0 {
+		fmt.Fprintf(&b, "  Held: popferry held list%s\n", m.stateFlag(mv))
+	}
+	switch {
+	case !mv.ended:
+	case len(doubts) > 0 && !mv.account.Keep.Forever:
+		b.WriteString("  Nothing was deleted, because both sides are not the same.\n")
+	case mv.account.Keep.Forever && mv.report.Left > mv.report.Held:
+		fmt.Fprintf(&b, "  Mail is still on %s. To delete it there, add --keep 0d to the command.\n", mv.account.Maildrop.Host)
+	}
+	m.stdout.print(b.String())
+}
+
+// checked says that both sides are the same.
+func checked(p *fetcher.Proof, deep bool) string {
+	var b strings.Builder
+	for i := range p.Targets {
+		t := &p.Targets[i]
+		if t.Relay {
+			fmt.Fprintf(&b, "  %s cannot be looked into; as the state says, it took %s of %s.\n", t.Target, humanize.Comma(int64(t.Taken)), count(t.Wanted, "message"))
+			continue
+		}
+		how := methods(t)
+		if deep && how != "" {
+			how += "; contents compared"
+		}
+		if how != "" {
+			how = " (" + how + ")"
+		}
+		found := t.ByUID + t.ByMessageID + t.ByContent
+		if found == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "  Checked: all %s are in %s%s.\n", humanize.Comma(int64(found)), endpoint.Printable(t.Target, 80), how)
+	}
+	return b.String()
+}
+
+// stateFlag is what a command needs to find the state of a move.
+func (m *mover) stateFlag(mv *move) string {
+	if !mv.state.own {
+		return ""
+	}
+	return " --state " + mv.state.path
+}
+
+// table tells what became of all accounts, those last that need somebody.
+func (m *mover) table() {
+	list := slices.Clone(m.moves)
+	slices.SortStableFunc(list, func(a, b *move) int { return min(a.code, 1) - min(b.code, 1) })
+	rows := [][]string{{" ", "FROM", "TO", "COPIED", "THERE", "BEFORE", "HELD", "FAILED", "SIZE", "RESULT"}}
+	var all fetcher.Report
+	done, before := 0, 0
+	for _, mv := range list {
+		r := &mv.report
+		if mv.code == exitOK {
+			done++
+		}
+		all.Delivered, all.Duplicate = all.Delivered+r.Delivered, all.Duplicate+r.Duplicate
+		all.Bytes += r.Bytes
+		before += mv.before()
+		rows = append(rows, []string{
+			m.mark(mv), endpoint.Printable(mv.account.Name, 80), endpoint.Printable(mv.target.Name, 80),
+			humanize.Comma(int64(fresh(r))), humanize.Comma(int64(r.Duplicate)), humanize.Comma(int64(mv.before())),
+			humanize.Comma(int64(r.Held)), humanize.Comma(int64(r.Failed)), octets(r.Bytes), mv.verdict(),
+		})
+	}
+	m.stdout.print("\n")
+	table(m.stdout, rows, 44)
+	m.stdout.printf("%s of %s done: %s copied, %s already there, %s moved before, %s\n", humanize.Comma(int64(done)), count(len(list), "account"),
+		humanize.Comma(int64(fresh(&all))), humanize.Comma(int64(all.Duplicate)), humanize.Comma(int64(before)), octets(all.Bytes))
+}
+
+// verdict says in a few words how an account ends.
+func (mv *move) verdict() string {
+	switch {
+	case mv.code >= exitInt:
+		return "stopped"
+	case mv.worst != nil:
+		return mv.worst.head
+	case mv.code == exitSome:
+		return mv.reason()
+	case mv.proof != nil:
+		return "checked"
+	}
+	return "done"
+}
+
+// jsonMoved is what became of one account.
+type jsonMoved struct {
+	Type      string  `json:"type"`
+	Job       string  `json:"job"`
+	Account   string  `json:"account"`
+	Target    string  `json:"target"`
+	Messages  int     `json:"messages"`
+	Copied    int     `json:"copied"`
+	Duplicate int     `json:"duplicate"`
+	Before    int     `json:"before"`
+	Dropped   int     `json:"dropped"`
+	Skipped   int     `json:"skipped"`
+	Held      int     `json:"held"`
+	Failed    int     `json:"failed"`
+	Deleted   int     `json:"deleted"`
+	Bytes     int64   `json:"bytes"`
+	Seconds   float64 `json:"duration_s"`
+	Checked   bool    `json:"checked"`
+	Doubts    int     `json:"doubts"`
+	Code      int     `json:"code"`
+	Result    string  `json:"result"`
+	Error     *string `json:"error"`
+}
+
+// line is a move for scripts.
+func (mv *move) line() jsonMoved {
+	r := &mv.report
+	l := jsonMoved{
+		Type: "migrated", Job: mv.job.Name, Account: mv.account.Name, Target: mv.target.Name, Messages: r.OnServer,
+		Copied: fresh(r), Duplicate: r.Duplicate, Before: mv.before(), Dropped: r.Dropped, Skipped: r.Skipped + r.Marked, Held: r.Held, Failed: r.Failed,
+		Deleted: r.Deleted, Bytes: r.Bytes, Seconds: mv.took.Seconds(), Checked: mv.proof != nil, Doubts: len(mv.doubts()),
+		Code: mv.code, Result: mv.verdict(),
+	}
+	if mv.worst != nil {
+		l.Error = &mv.worst.head
+	}
+	return l
+}
+
+func (s *stream) jsonMoved(mv *move) {
+	if mv.proof != nil {
+		s.jsonProof(mv.proof)
+	}
+	s.json(mv.line())
+}
