@@ -301,3 +301,21 @@ func TestSystemd_credentials(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// TestExamples_accounts: the table is one.
+func TestExamples_accounts(t *testing.T) {
+	rows, err := config.ReadMoves("accounts.csv", strings.NewReader(example(t, "accounts.csv")))
+	if err != nil || len(rows) != 3 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	moves := make([]config.Move, len(rows))
+	for i, r := range rows {
+		moves[i] = r.Move
+		if r.Move.From.Password.IsZero() || r.Move.To.Password.IsZero() {
+			t.Errorf("line %d has no password", r.Line)
+		}
+	}
+	if c, err := config.Moves(nil, moves, anything); err != nil || len(c.Jobs) != 3 || len(c.Accounts) != 3 || len(c.Targets) != 3 {
+		t.Errorf("%v, %+v", err, c)
+	}
+}
