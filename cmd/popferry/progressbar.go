@@ -143,8 +143,10 @@ func (l *line) least() int {
 // fit leaves parts out until the line fits into width cells: those that can be
 // missed first. It ends with how many messages are done.
 func (l *line) fit(width int) bool {
+	if l.least()+max(0, cells(l.name)-nameLeast) > width {
+		l.there = "" // of less interest than the whole name
+	}
 	for _, less := range []func(){
-		func() { l.there = "" },
 		func() { l.rate = "" },
 		func() { l.octets = "" },
 		func() { l.left = l.short },
