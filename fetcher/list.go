@@ -146,9 +146,13 @@ func (p *pass) count(listing maildrop.Listing, pl *plan) {
 	for _, it := range pl.skipped {
 		p.emit(Event{Kind: Skipped, UIDL: it.UIDL, Octets: it.Size, Reason: "max_size"})
 	}
-	p.emit(Event{Kind: Listed, Total: Totals{
-		Messages: listing.Messages, Octets: listing.Octets, New: len(pl.fetch), NewBytes: pl.octets,
-	}})
+	total := Totals{Messages: listing.Messages, Octets: listing.Octets, New: len(pl.fetch), NewBytes: pl.octets}
+	if l := p.account.Limits; p.deletesAtOnce() && l.Messages == 0 && l.Bytes == 0 {
+		// Later sessions of this pass bring the rest.
+		total.New += pl.later.New
+		total.NewBytes += pl.later.NewBytes
+	}
+	p.emit(Event{Kind: Listed, Total: total})
 }
 
 // limits are the account's, less what this pass has fetched already.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -213,6 +214,15 @@ func TestPass_sessionMessages(t *testing.T) {
 	w.exactlyOnce()
 	if w.left() != 0 || r.Deleted != 10 || r.OnServer != 10 || w.saw("QUIT") != 4 {
 		t.Errorf("%d left, %d QUITs, %+v", w.left(), w.saw("QUIT"), r)
+	}
+	var toDo []int
+	for _, e := range w.events {
+		if e.Kind == Listed {
+			toDo = append(toDo, e.Total.New)
+		}
+	}
+	if !slices.Equal(toDo, []int{10, 7, 4, 1}) {
+		t.Errorf("to do by the listings: %v", toDo)
 	}
 }
 

@@ -44,6 +44,7 @@ type plan struct {
 	held     int    // left alone because they are held
 	rest     bool   // a limit cut the fetching short: there is more
 	octets   int64  // of fetch, by LIST
+	later    Totals // New and NewBytes of what the limit left
 	warnings []string
 }
 
@@ -173,6 +174,8 @@ func (pl *plan) want(it item) {
 		// One message is always taken, or one above the limit would stop all.
 		l.Bytes > 0 && len(pl.fetch) > 0 && pl.octets+it.Size > l.Bytes:
 		pl.rest = true
+		pl.later.New++
+		pl.later.NewBytes += max(it.Size, 0)
 	default:
 		pl.fetch = append(pl.fetch, it)
 		pl.octets += max(it.Size, 0)
