@@ -380,7 +380,7 @@ func TestOctetsOf(t *testing.T) {
 }
 
 func TestClock(t *testing.T) {
-	for at, want := range map[time.Time]string{noon.Add(time.Hour): "13:00", noon.Add(20 * time.Hour): "Nov 23 08:00", noon.AddDate(1, 0, 0): "Nov 22 12:00"} {
+	for at, want := range map[time.Time]string{noon.Add(time.Minute): "12:01:00", noon.Add(time.Hour): "13:00", noon.Add(20 * time.Hour): "Nov 23 08:00", noon.AddDate(1, 0, 0): "Nov 22 12:00"} {
 		if got := clock(at, noon); got != want {
 			t.Errorf("%v: %q, want %q", at, got, want)
 		}

@@ -208,9 +208,13 @@ func octetsOf(done, of int64) string {
 	return part + " of " + all
 }
 
-// clock is a time of day, with the date if it is not today's.
+// clock is a time of day, to the second if it is near, and with the date if it is
+// not today's.
 func clock(at, now time.Time) string {
 	at, now = at.Local(), now.Local()
+	if at.Sub(now) < 2*time.Minute {
+		return at.Format(time.TimeOnly)
+	}
 	if at.YearDay() == now.YearDay() && at.Year() == now.Year() {
 		return at.Format("15:04")
 	}
