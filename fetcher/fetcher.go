@@ -93,6 +93,8 @@ type shared struct {
 	shelves map[shelfAt]*shelf
 	spools  map[string]*spool // by directory; they have one budget
 
+	comparing chan struct{} // room for migrations that compare
+
 	rateMu   sync.Mutex
 	limiters map[string]*rated // of targets that have rates
 }
@@ -100,7 +102,7 @@ type shared struct {
 func (f *Fetcher) common() *shared {
 	f.once.Do(func() {
 		if f.shared == nil {
-			f.shared = &shared{busy: map[string]bool{}, gates: map[place]*sync.RWMutex{}, shelves: map[shelfAt]*shelf{}, limiters: map[string]*rated{}}
+			f.shared = &shared{busy: map[string]bool{}, gates: map[place]*sync.RWMutex{}, shelves: map[shelfAt]*shelf{}, limiters: map[string]*rated{}, comparing: make(chan struct{}, comparisons)}
 		}
 	})
 	return f.shared
@@ -195,11 +197,13 @@ const (
 	Failed         // not delivered, the next pass tries again
 	Deleted        // DELE was accepted and QUIT confirmed
 	PassEnd
-	Waiting // between passes: nothing can be done before Until
+	Comparing // a migration: both sides are being compared
+	Compared  // that has ended, with Err
+	Waiting   // between passes: nothing can be done before Until
 )
 
 func (k Kind) String() string {
-	return [...]string{"pass_start", "listed", "planned", "delivered", "duplicate", "skipped", "dropped", "held", "failed", "deleted", "pass_end", "waiting"}[k]
+	return [...]string{"pass_start", "listed", "planned", "delivered", "duplicate", "skipped", "dropped", "held", "failed", "deleted", "pass_end", "comparing", "compared", "waiting"}[k]
 }
 
 // Report is how one pass over one account went.

@@ -1,7 +1,6 @@
 package fetcher
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -14,33 +13,68 @@ import (
 	"popferry/targets/endpoint"
 )
 
-// Migrate runs passes over a until everything on its maildrop is at its targets,
-// held, or left alone for good. When a rate is used up it waits until that goes
-// on, however long; when a server is in trouble it tries again after growing
-// pauses, until nothing has moved for as long as patience. Waiting events tell of
-// both. What only a person can change (a password, a full mailbox) ends it at
-// once, and so does ctx: a later Migrate goes on where this one ended.
-//
-// The Report is that of all its passes together: what is counted there was done
-// by this call, but Held, Failed, Skipped, Left and Down are as the last pass has
-// them. The error is as Pass has it, or a *TargetError.
-func (f *Fetcher) Migrate(ctx context.Context, j *Job, a *Account, patience time.Duration) (Report, error) {
-	m := &migration{f: f, job: j, account: a, patience: patience, moved: time.Now()}
-	for {
-		r, err := f.Pass(ctx, j, a)
-		m.add(r)
-		if ctx.Err() != nil || err == nil && !m.goesOn(r) {
-			return m.total, err
-		}
-		why := cause(r, err)
-		until, ok := m.next(r, why)
-		if !ok {
-			return m.total, why
-		}
-		if err := m.wait(ctx, r, until, why); err != nil {
-			return m.total, err
+// MigrateOptions say how a migration ends.
+type MigrateOptions struct {
+	// Patience is for how long nothing may move before a server in trouble ends it.
+	Patience time.Duration
+	// Compare compares both sides when all is copied, with Deep the contents of all.
+	Compare, Deep bool
+}
+
+// Migrated is what a migration has done.
+type Migrated struct {
+	// Report is that of all its passes together. What is counted there was done by
+	// this call, but Held, Failed, Skipped, Left and Down are as the last pass that
+	// copied has them.
+	Report
+	Proof *Proof // nil if nothing was compared
+}
+
+// Lacking are the doubts of a comparison about messages that are not held: those
+// that the state believes to be there.
+func (m *Migrated) Lacking() (list []Doubt) {
+	if m.Proof == nil {
+		return nil
+	}
+	for _, d := range m.Proof.Doubts {
+		if !d.Held {
+			list = append(list, d)
 		}
 	}
+	return list
+}
+
+// Migrate runs passes over a until everything on its maildrop is at its targets,
+// held, or left alone for good; then it compares, if that is wanted, and only then
+// deletes what a's Keep does not want to stay, unless something is lacking. A server
+// that shows messages only once has to be told in the pass that reads them.
+//
+// When a rate is used up it waits until that goes on, however long; when a server
+// is in trouble it tries again after growing pauses, until nothing has moved for as
+// long as the patience. Waiting events tell of both. What only a person can change
+// (a password, a full mailbox) ends it at once, and so does ctx: a later Migrate
+// goes on where this one ended. The error is as Pass has it, or a *TargetError.
+func (f *Fetcher) Migrate(ctx context.Context, j *Job, a *Account, o MigrateOptions) (Migrated, error) {
+	m := &migration{f: f, job: j, account: a, patience: o.Patience}
+	copying := *a
+	later := o.Compare && !a.Keep.Forever && !a.Consumes
+	if later {
+		copying.Keep = Keep{Forever: true, Final: true}
+	}
+	err := m.passes(ctx, &copying)
+	out := Migrated{Report: m.total}
+	if err != nil || ctx.Err() != nil || !o.Compare {
+		return out, err
+	}
+	if out.Proof, err = m.compare(ctx, &copying, o.Deep); err != nil || !later || len(out.Lacking()) > 0 {
+		return out, err
+	}
+	if err = m.rest(ctx, m.total); err == nil {
+		err = m.passes(ctx, a)
+	}
+	// It came for the deletions; what it has brought since counts, too.
+	out.Report = m.total
+	return out, err
 }
 
 // migration is one run of Migrate.
@@ -51,15 +85,88 @@ type migration struct {
 	patience time.Duration
 
 	total Report
-	began bool      // something has come over
-	now   bool      // in the last pass
-	moved time.Time // when that was last so
+	began bool          // something has come over
+	now   bool          // in the last pass
+	moved time.Time     // when that was last so, or the first pass ended
+	asked time.Duration // of waiting since then, as servers wanted it
+}
+
+// passes runs passes over a until there is no more to do.
+func (m *migration) passes(ctx context.Context, a *Account) error {
+	m.moved = time.Time{}
+	for {
+		r, err := m.f.Pass(ctx, m.job, a)
+		m.add(r)
+		if ctx.Err() != nil || err == nil && !m.goesOn(r) {
+			return err
+		}
+		why := cause(r, err)
+		until, ok := m.next(r, why)
+		if !ok {
+			return why
+		}
+		if err := m.wait(ctx, until, m.waiting(r, why)); err != nil {
+			return err
+		}
+	}
+}
+
+// comparisons is how many run at a time: each may need 100 MB.
+const comparisons = 2
+
+// compare is Verify, as patient as the passes are.
+func (m *migration) compare(ctx context.Context, a *Account, deep bool) (*Proof, error) {
+	room := m.f.common().comparing
+	select {
+	case room <- struct{}{}:
+		defer func() { <-room }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	m.began, m.moved = true, time.Now()
+	for {
+		if err := m.rest(ctx, m.total); err != nil {
+			return nil, err
+		}
+		m.f.event(Event{Kind: Comparing, Job: m.job.Name, Account: a.Name, Pass: m.total.Pass})
+		m.total.LoggedIn = m.f.now()
+		p, err := m.f.Verify(ctx, m.job, a, VerifyOptions{Deep: deep})
+		m.f.event(Event{Kind: Compared, Job: m.job.Name, Account: a.Name, Pass: m.total.Pass, Err: err})
+		if err == nil {
+			return &p, nil
+		}
+		until, ok := m.next(Report{}, err)
+		if !ok || ctx.Err() != nil {
+			return nil, err
+		}
+		if err := m.wait(ctx, until, m.waiting(m.total, err)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// rest waits until the server wants the next login.
+func (m *migration) rest(ctx context.Context, r Report) error {
+	return m.wait(ctx, loginAfter(r, m.f.now()), Event{Reason: "the server wants pauses between logins (LOGIN-DELAY)"})
+}
+
+// loginAfter is when the server wants the next login, now if it does not mind.
+func loginAfter(r Report, now time.Time) time.Time {
+	if r.LoginDelay > 0 && !r.LoggedIn.IsZero() {
+		if at := r.LoggedIn.Add(min(r.LoginDelay, longestWish) + time.Second); at.After(now) {
+			return at
+		}
+	}
+	return now
 }
 
 // add joins the report of a pass to the others.
 func (m *migration) add(r Report) {
 	if m.now = r.Delivered+r.Dropped+r.Deleted+r.Recovered > 0 || r.Held > m.total.Held; m.now {
-		m.began, m.moved = true, time.Now()
+		m.began, m.moved, m.asked = true, time.Now(), 0
+	}
+	if m.moved.IsZero() { // a server that does not answer has its time first
+		m.moved = time.Now()
 	}
 	t := m.total
 	m.total = r
@@ -116,18 +223,19 @@ func cause(r Report, err error) error {
 // next says when the next pass begins; ok is false if there should be none.
 func (m *migration) next(r Report, why error) (until time.Time, ok bool) {
 	now := m.f.now()
+	first := loginAfter(r, now)
 	patience := m.patience
 	if !m.began { // who has mistyped a host is not to wait for an answer
 		patience /= 20
 	}
-	idle := time.Since(m.moved)
+	idle := time.Since(m.moved) - m.asked
 	switch {
 	case why != nil && hopeless(why):
 		return now, false
 	case why == nil && r.Failed == 0 && r.Used != nil:
-		return now.Add(max(r.Used.Until.Sub(now), time.Second)), true
+		return now.Add(max(r.Used.Until.Sub(now), first.Sub(now), time.Second)), true
 	case why == nil && m.now:
-		return now, true
+		return first, true
 	case idle >= patience:
 		return now, false
 	}
@@ -136,7 +244,11 @@ func (m *migration) next(r Report, why error) (until time.Time, ok bool) {
 		least /= 20
 	}
 	pause := min(max(idle/2, least), 5*time.Minute)
-	return now.Add(max(pause, wish(r, why))), true
+	if most := wish(r, why); most > pause {
+		pause = most
+		m.asked = min(m.asked+most, longestAsked)
+	}
+	return now.Add(max(pause, first.Sub(now))), true
 }
 
 // wish is how long the servers want to be left alone.
@@ -151,14 +263,15 @@ func wish(r Report, why error) time.Duration {
 			most = max(most, te.After)
 		}
 	}
-	if !r.LoggedIn.IsZero() {
-		most = max(most, r.LoginDelay)
-	}
 	return min(most, longestWish)
 }
 
-// longestWish is how long a server may have itself left alone.
-const longestWish = time.Hour
+const (
+	// longestWish is how long a server may have itself left alone, and longestAsked
+	// how long all that may take before it tries the patience.
+	longestWish  = time.Hour
+	longestAsked = 24 * time.Hour
+)
 
 // hopeless reports whether trying again makes no sense before a person has done
 // something about err.
@@ -181,10 +294,9 @@ func hopeless(err error) bool {
 	return false
 }
 
-// wait tells that nothing happens until then, and returns when that has come or
-// ctx has ended.
-func (m *migration) wait(ctx context.Context, r Report, until time.Time, why error) error {
-	e := Event{Kind: Waiting, Job: m.job.Name, Account: m.account.Name, Pass: r.Pass, Until: until, Err: why}
+// waiting is the event of a pause after a pass.
+func (m *migration) waiting(r Report, why error) Event {
+	e := Event{Pass: r.Pass, Err: why}
 	switch {
 	case why != nil:
 	case r.Failed > 0:
@@ -192,7 +304,14 @@ func (m *migration) wait(ctx context.Context, r Report, until time.Time, why err
 	case r.Used != nil:
 		e.Err = r.Used
 	}
+	return e
+}
+
+// wait tells that nothing happens until then, and returns when that has come or
+// ctx has ended. e says why.
+func (m *migration) wait(ctx context.Context, until time.Time, e Event) error {
 	if pause := until.Sub(m.f.now()); pause >= time.Second || pause > 0 && e.Err != nil {
+		e.Kind, e.Job, e.Account, e.Until = Waiting, m.job.Name, m.account.Name, until
 		m.f.event(e)
 	}
 	end := time.Now().Add(until.Sub(m.f.now()))
@@ -208,7 +327,7 @@ func (m *migration) wait(ctx context.Context, r Report, until time.Time, why err
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return cmp.Or(context.Cause(ctx), why)
+			return context.Cause(ctx)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +23,8 @@ func (w *world) migrate(ctx context.Context, patience time.Duration, change func
 	if change != nil {
 		change(f)
 	}
-	return f.Migrate(ctx, w.job, w.account, patience)
+	m, err := f.Migrate(ctx, w.job, w.account, MigrateOptions{Patience: patience})
+	return m.Report, err
 }
 
 // waits returns the Waiting events.
@@ -241,4 +243,125 @@ func TestMigrate_stops(t *testing.T) {
 		t.Errorf("%v, %+v", err, r)
 	}
 	w.exactlyOnce()
+}
+
+// compared is a migration that compares and deletes.
+func (w *world) compared(keep Keep) (Migrated, error) {
+	w.t.Helper()
+	st := w.open()
+	defer st.Close()
+	w.account.Keep = keep
+	return w.fetcher(st).Migrate(w.t.Context(), w.job, w.account, MigrateOptions{Patience: 2 * time.Second, Compare: true, Deep: true})
+}
+
+// TestMigrate_deletesWhatWasCompared: not before, and nothing at all if anything is
+// lacking but what is held.
+func TestMigrate_deletesWhatWasCompared(t *testing.T) {
+	w := newWorld(t)
+	set := w.hooked()
+	w.fill(5)
+	w.start()
+	refuse := func(m *targets.Message, _ targets.Dest) (error, bool) {
+		if m.MessageID == "<4@x>" {
+			return &targets.Error{Fault: targets.Refused, Op: "APPEND", Reply: "NO too odd"}, false
+		}
+		return nil, false
+	}
+	w.target.fault = refuse
+	order := ""
+	set(func(_ int, cmd string) maildroptest.Action {
+		for _, verb := range []string{"DELE", "TOP", "RETR"} {
+			if strings.HasPrefix(cmd, verb) && !strings.HasSuffix(order, verb) {
+				order += verb
+			}
+		}
+		return maildroptest.Action{}
+	})
+	w.target.before = func(m *targets.Message) { // somebody takes one away as soon as it is there
+		if m.MessageID == "<3@x>" {
+			go w.target.remove("INBOX", "body 1")
+		}
+	}
+	m, err := w.compared(Keep{Forever: true})
+	if err != nil || m.Delivered != 4 || m.Held != 1 || m.Deleted != 0 || m.Proof == nil {
+		t.Fatalf("%v, %+v", err, m)
+	}
+	w.target.before = nil
+	w.target.remove("INBOX", "body 1")
+	m, err = w.compared(Keep{})
+	lacking := m.Lacking()
+	if err != nil || len(lacking) != 1 || lacking[0].UIDL != "u001" || lacking[0].Held || len(m.Proof.Doubts) != 2 || m.Deleted != 0 || w.left() != 5 {
+		t.Fatalf("%v, %+v, %+v", err, lacking, m)
+	}
+	w.target.add(targets.Dest{}, []byte("Message-ID: <1@x>\r\nSubject: 1\r\n\r\nbody 1\r\n"))
+	order = ""
+	m, err = w.compared(Keep{})
+	if err != nil || len(m.Lacking()) != 0 || m.Deleted != 4 || m.Held != 1 || w.left() != 1 || m.Left != 1 {
+		t.Fatalf("%v, %+v", err, m)
+	}
+	if at := strings.Index(order, "DELE"); at < 0 || strings.Contains(order[at:], "RETR") {
+		t.Errorf("the order is %s", order)
+	}
+	if got := w.kinds(); got[Comparing] != 3 || got[Compared] != 3 {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestMigrate_consumes: where a message is shown once, it must be deleted by the
+// pass that has it, if at all.
+func TestMigrate_consumes(t *testing.T) {
+	w := newWorld(t)
+	w.pop.Consumes = true
+	w.account.Consumes = true
+	w.fill(3)
+	w.start()
+	m, err := w.compared(Keep{})
+	if err != nil || m.Delivered != 3 || m.Deleted != 3 || w.left() != 0 || len(m.Lacking()) != 0 {
+		t.Errorf("%v, %+v", err, m)
+	}
+	w.exactlyOnce()
+}
+
+// TestMigrate_compareAgain: a server that is in trouble while both sides are
+// compared is waited for, too; one that stays so ends it.
+func TestMigrate_compareAgain(t *testing.T) {
+	w := newWorld(t)
+	w.fill(3)
+	w.start()
+	fails := 2
+	w.target.unlisted = func(n int) error {
+		if n > 1 && fails > 0 { // the first lists what lies there for the pass
+			fails--
+			return &targets.Error{Fault: targets.Down, Op: "FETCH", Reply: "NO [UNAVAILABLE] later"}
+		}
+		return nil
+	}
+	m, err := w.compared(Keep{Forever: true})
+	if err != nil || m.Proof == nil || len(m.Lacking()) != 0 || len(w.waits()) != 2 {
+		t.Errorf("%v, %d waits, %+v", err, len(w.waits()), m)
+	}
+	w.target.unlisted = func(int) error {
+		return &targets.Error{Fault: targets.Down, Op: "FETCH", Reply: "NO [UNAVAILABLE] later"}
+	}
+	var te *TargetError
+	if m, err = w.compared(Keep{}); !errors.As(err, &te) || m.Deleted != 0 || w.left() != 3 {
+		t.Errorf("%v, %+v", err, m)
+	}
+}
+
+// TestMigrate_loginDelay: pauses that the server wants between logins are kept
+// between passes, and before both sides are compared.
+func TestMigrate_loginDelay(t *testing.T) {
+	w := newWorld(t)
+	w.pop.Caps = append(slices.Clone(maildroptest.DefaultCaps), "LOGIN-DELAY 1")
+	w.fill(2)
+	w.start()
+	began := time.Now()
+	m, err := w.compared(Keep{Forever: true})
+	if err != nil || len(m.Lacking()) != 0 {
+		t.Fatalf("%v, %+v", err, m)
+	}
+	if waits := w.waits(); len(waits) != 1 || !strings.Contains(waits[0].Reason, "LOGIN-DELAY") || time.Since(began) < 2*time.Second {
+		t.Errorf("after %v: %+v", time.Since(began), waits)
+	}
 }

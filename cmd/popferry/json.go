@@ -100,6 +100,11 @@ type (
 		UIDL    string `json:"uidl"`
 		Reason  string `json:"reason"`
 	}
+	jsonComparing struct {
+		Type    string `json:"type"`
+		Job     string `json:"job"`
+		Account string `json:"account"`
+	}
 	jsonWaiting struct {
 		Type    string `json:"type"`
 		Job     string `json:"job"`
@@ -140,6 +145,9 @@ func (v *jsonView) event(e fetcher.Event) {
 			Dropped: r.Dropped, Skipped: r.Skipped, Failed: r.Failed, Held: r.Held, Marked: r.Marked, Recovered: r.Recovered, Deleted: r.Deleted,
 			Left: r.Left, Bytes: r.Bytes, Seconds: r.Took.Seconds(), Error: jsonError(e.Err),
 		})
+	case fetcher.Comparing:
+		v.w.json(jsonComparing{"comparing", e.Job, e.Account})
+	case fetcher.Compared: // jsonProof tells
 	case fetcher.Waiting:
 		v.w.json(jsonWaiting{"waiting", e.Job, e.Account, e.Until.Format(time.RFC3339), waitsFor(e)})
 	case fetcher.Deleted:

@@ -145,6 +145,9 @@ func (a *app) migrate(ctx context.Context, o migrateOptions) error {
 			a.stderr.print("interrupted: finishing what is in hand; once more stops at once\n")
 		})()
 	}
+	if interactive(a.stdin) {
+		c.Logins.Forgive() // somebody has just typed it, or sits before it
+	}
 	m := newMover(a, c, o)
 	if o.dryRun || !o.yes {
 		if begin, err := m.plan(ctx); err != nil || !begin {

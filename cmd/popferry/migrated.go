@@ -42,9 +42,9 @@ func (mv *move) text() string {
 	switch {
 	case mv.worst != nil:
 		parts = append(parts, cut(mv.worst.head, 120)+" ["+mv.worst.code+"]")
-	case len(mv.doubts()) > 0:
-		parts = append(parts, count(len(mv.doubts()), "message")+" not as on the maildrop")
-	case mv.proof != nil:
+	case len(mv.Lacking()) > 0:
+		parts = append(parts, count(len(mv.Lacking()), "message")+" not as on the maildrop")
+	case mv.Proof != nil:
 		parts = append(parts, "checked")
 	}
 	return strings.Join(append(parts, seconds(mv.took)), " · ")
@@ -52,7 +52,7 @@ func (mv *move) text() string {
 
 // counts says what was copied and what was not.
 func (mv *move) counts() string {
-	r := &mv.report
+	r := &mv.Report
 	parts := []string{humanize.Comma(int64(fresh(r))) + " copied"}
 	switch {
 	case r.New > 0:
@@ -82,7 +82,7 @@ func (mv *move) counts() string {
 
 // before is how many messages of the maildrop earlier calls have moved.
 func (mv *move) before() int {
-	r := &mv.report
+	r := &mv.Report
 	if r.Pass == "" || r.OnServer == 0 {
 		return 0
 	}
@@ -143,13 +143,13 @@ func (mv *move) reason() string {
 		return ""
 	}
 	var parts []string
-	if mv.report.Failed > 0 {
-		parts = append(parts, count(mv.report.Failed, "message")+" failed")
+	if mv.Report.Failed > 0 {
+		parts = append(parts, count(mv.Report.Failed, "message")+" failed")
 	}
-	if mv.report.Held > 0 {
-		parts = append(parts, are(mv.report.Held)+" held")
+	if mv.Report.Held > 0 {
+		parts = append(parts, are(mv.Report.Held)+" held")
 	}
-	doubts := mv.doubts()
+	doubts := mv.Lacking()
 	for _, k := range kinds {
 		if n := doubtful(doubts, k, ""); n > 0 {
 			parts = append(parts, are(n)+" "+k.String())
@@ -179,30 +179,35 @@ func (m *mover) problems() {
 func (m *mover) result(mv *move, stopped bool) {
 	var b strings.Builder
 	size := ""
-	if fresh(&mv.report)+mv.report.Duplicate > 0 {
-		size = ", " + octets(mv.report.Bytes)
+	if fresh(&mv.Report)+mv.Report.Duplicate > 0 {
+		size = ", " + octets(mv.Report.Bytes)
 	}
 	fmt.Fprintf(&b, "%s %s%s in %s\n", m.mark(mv), mv.counts(), size, seconds(mv.took))
 	if stopped {
 		b.WriteString("  Stopped. Run the same command to continue.\n")
 	}
-	doubts := mv.doubts()
-	if mv.proof != nil && len(doubts) == 0 {
-		b.WriteString(checked(mv.proof, m.o.verify == verifyDeep))
+	doubts := mv.Lacking()
+	if mv.Proof != nil && len(doubts) == 0 {
+		b.WriteString(checked(mv.Proof, m.o.verify == verifyDeep))
 	}
 	m.stdout.print(b.String())
 	b.Reset()
 	if len(doubts) > 0 {
-		m.proven(mv.proof, m.o.verify == verifyDeep)
+		m.proven(mv.Proof, m.o.verify == verifyDeep)
 	}
-	if n := mv.report.Held; n > 0 {
+	if n := mv.Report.Held; n > 0 {
 		fmt.Fprintf(&b, "  Held: popferry held list%s\n", m.stateFlag(mv))
 	}
 	switch {
 	case !mv.ended:
-	case len(doubts) > 0 && !mv.account.Keep.Forever:
-		b.WriteString("  Nothing was deleted, because both sides are not the same.\n")
-	case mv.account.Keep.Forever && mv.report.Left > mv.report.Held:
+	case len(doubts) > 0:
+		if !mv.account.Keep.Forever {
+			b.WriteString("  Nothing was deleted, because something is lacking.\n")
+		}
+		if slices.ContainsFunc(doubts, func(d fetcher.Doubt) bool { return d.Kind == fetcher.Missing }) {
+			fmt.Fprintf(&b, "  To copy what is missing once more:  popferry state forget%s %s UIDL…   then the same command\n", m.stateFlag(mv), mv.account.Name)
+		}
+	case mv.account.Keep.Forever && mv.Report.Left > mv.Report.Held:
 		fmt.Fprintf(&b, "  Mail is still on %s. To delete it there, add --keep 0d to the command.\n", mv.account.Maildrop.Host)
 	}
 	m.stdout.print(b.String())
@@ -249,7 +254,7 @@ func (m *mover) table() {
 	var all fetcher.Report
 	done, before := 0, 0
 	for _, mv := range list {
-		r := &mv.report
+		r := &mv.Report
 		if mv.code == exitOK {
 			done++
 		}
@@ -277,7 +282,7 @@ func (mv *move) verdict() string {
 		return mv.worst.head
 	case mv.code == exitSome:
 		return mv.reason()
-	case mv.proof != nil:
+	case mv.Proof != nil:
 		return "checked"
 	}
 	return "done"
@@ -309,11 +314,11 @@ type jsonMoved struct {
 
 // line is a move for scripts.
 func (mv *move) line() jsonMoved {
-	r := &mv.report
+	r := &mv.Report
 	l := jsonMoved{
 		Type: "migrated", Job: mv.job.Name, Account: mv.account.Name, Target: mv.target.Name, Messages: r.OnServer,
 		Copied: fresh(r), Duplicate: r.Duplicate, Before: mv.before(), Dropped: r.Dropped, Skipped: r.Skipped + r.Marked, Held: r.Held, Failed: r.Failed,
-		Deleted: r.Deleted, Bytes: r.Bytes, Seconds: mv.took.Seconds(), Checked: mv.proof != nil, Doubts: len(mv.doubts()),
+		Deleted: r.Deleted, Bytes: r.Bytes, Seconds: mv.took.Seconds(), Checked: mv.Proof != nil, Doubts: len(mv.Lacking()),
 		Code: mv.code, Result: mv.verdict(),
 	}
 	if mv.worst != nil {
@@ -323,8 +328,8 @@ func (mv *move) line() jsonMoved {
 }
 
 func (s *stream) jsonMoved(mv *move) {
-	if mv.proof != nil {
-		s.jsonProof(mv.proof)
+	if mv.Proof != nil {
+		s.jsonProof(mv.Proof)
 	}
 	s.json(mv.line())
 }

@@ -29,8 +29,6 @@ type mover struct {
 	base   *fetcher.Fetcher // what those of all states share
 	rows   *reportRows      // nil for none
 
-	comparing chan struct{} // room for comparisons: each may need 100 MB
-
 	mu     sync.Mutex // guards what of memories changes
 	states map[string]*memories
 }
@@ -58,22 +56,18 @@ type move struct {
 	target  *config.Target
 	state   *memories
 
-	tally  *tally // of the last pass
-	report fetcher.Report
-	proof  *fetcher.Proof // nil if nothing was compared
-	took   time.Duration
-	code   int      // it ends with
-	worst  *problem // why; nil if that is said by the numbers
-	ended  bool     // as far as it could
-	bug    *crash
+	fetcher.Migrated
+	tally *tally // of the last pass
+	took  time.Duration
+	code  int      // it ends with
+	worst *problem // why; nil if that is said by the numbers
+	ended bool     // as far as it could
+	bug   *crash
 }
-
-// compareAtOnce is how many accounts are compared with their targets at a time.
-const compareAtOnce = 2
 
 func newMover(a *app, c *config.Config, o migrateOptions) *mover {
 	m := &mover{
-		app: a, config: c, o: o, comparing: make(chan struct{}, compareAtOnce),
+		app: a, config: c, o: o,
 		under: map[jobOfName]*move{}, states: map[string]*memories{},
 	}
 	for _, j := range c.Jobs {
@@ -255,64 +249,15 @@ func (m *mover) one(ctx context.Context, mv *move) {
 	}()
 	err := m.open(ctx, mv.state)
 	if err == nil {
-		err = m.carry(ctx, mv)
+		mv.Migrated, err = mv.state.fetcher.Migrate(ctx, &mv.job.Job, mv.account, fetcher.MigrateOptions{
+			Patience: m.o.patience, Compare: m.o.verify != verifyNo, Deep: m.o.verify == verifyDeep,
+		})
 		m.written(ctx, mv)
 		err = cmp.Or(err, m.close(mv.state))
 	}
 	mv.took = time.Since(began)
 	mv.judge(ctx, m.config, err)
 	m.arrived(mv)
-}
-
-// carry copies, compares, and deletes what was compared.
-func (m *mover) carry(ctx context.Context, mv *move) (err error) {
-	f, job := mv.state.fetcher, &mv.job.Job
-	copying := *mv.account
-	// Where the server shows a message once only it can be deleted only then.
-	later := m.o.verify != verifyNo && !copying.Keep.Forever && !copying.Consumes
-	if later {
-		copying.Keep = fetcher.Keep{Forever: true, Final: true}
-	}
-	if mv.report, err = f.Migrate(ctx, job, &copying, m.o.patience); err != nil || ctx.Err() != nil {
-		return err
-	}
-	if m.o.verify == verifyNo {
-		return nil
-	}
-	if mv.proof, err = m.compare(ctx, mv, &copying); err != nil || !later || len(mv.doubts()) > 0 {
-		return err
-	}
-	r, err := f.Migrate(ctx, job, mv.account, m.o.patience)
-	mv.report.Deleted, mv.report.Left = r.Deleted, r.Left
-	return err
-}
-
-// compare compares both sides.
-func (m *mover) compare(ctx context.Context, mv *move, account *fetcher.Account) (*fetcher.Proof, error) {
-	select {
-	case m.comparing <- struct{}{}:
-		defer func() { <-m.comparing }()
-	case <-ctx.Done():
-		return nil, nil //nolint:nilnil // as if nobody had wanted it
-	}
-	p, err := mv.state.fetcher.Verify(ctx, &mv.job.Job, account, fetcher.VerifyOptions{Deep: m.o.verify == verifyDeep})
-	if err != nil {
-		return nil, err
-	}
-	return &p, nil
-}
-
-// doubts are what the comparison found, without what is known to be held.
-func (mv *move) doubts() (list []fetcher.Doubt) {
-	if mv.proof == nil {
-		return nil
-	}
-	for _, d := range mv.proof.Doubts {
-		if !d.Held {
-			list = append(list, d)
-		}
-	}
-	return list
 }
 
 // continued is a problem of a pass as one of a migration, which goes on by the same
@@ -338,11 +283,11 @@ func (mv *move) judge(ctx context.Context, c *config.Config, err error) {
 	case err != nil:
 		mv.worst = continued(explainMove(c, mv.account, err))
 		mv.code = mv.worst.exit
-	case mv.report.Failed > 0:
+	case mv.Failed > 0:
 		mv.worst, mv.code = continued(mv.tally.first()), exitSome
 	default:
 		mv.ended = true
-		if mv.report.Held > 0 || len(mv.doubts()) > 0 {
+		if mv.Held > 0 || len(mv.Lacking()) > 0 {
 			mv.code = exitSome
 		}
 	}

@@ -67,6 +67,7 @@ type doing int
 const (
 	listing doing = iota // connecting, logging in, listing
 	moving
+	comparing
 	waiting // for the next pass
 	ended
 )
@@ -142,10 +143,12 @@ func (p *progress) event(e fetcher.Event) {
 			p.pace = pace{began: e.Time}
 		}
 		h.turn(moving, e.Time)
+	case fetcher.Comparing:
+		h.turn(comparing, e.Time)
 	case fetcher.Waiting:
 		h.turn(waiting, e.Time)
 		h.until, h.why = e.Until, waitsFor(e)
-	case fetcher.PassEnd:
+	case fetcher.PassEnd, fetcher.Compared:
 		h.turn(ended, e.Time)
 		h.seen = nil
 	case fetcher.Delivered:
@@ -215,6 +218,7 @@ type figures struct {
 
 	underWay []standing // by account
 	listing  time.Time  // since when, if nothing else is done; else zero
+	compares bool       // nothing else is done
 	until    time.Time  // if everything waits; else zero
 	why      string
 }
@@ -277,10 +281,12 @@ func (h *headway) total() amount {
 // stand notes what the accounts under way do, and what they do all together.
 func (f *figures) stand(p *progress) {
 	waits, lists := true, true
+	f.compares = len(p.underWay()) > 0
 	for _, name := range p.underWay() {
 		h := *p.accounts[name]
 		h.seen, h.setbacks = nil, nil // which change
 		f.underWay = append(f.underWay, standing{name, &h})
+		f.compares = f.compares && h.doing == comparing
 		waits, lists = waits && h.doing == waiting, lists && h.doing == listing
 		if h.doing == waiting && (f.until.IsZero() || h.until.Before(f.until)) {
 			f.until, f.why = h.until, h.why

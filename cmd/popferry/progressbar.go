@@ -74,6 +74,9 @@ func (f figures) line(now time.Time) line {
 		l.short = "waits until " + clock(f.until, now)
 		l.left = l.short + ": " + cut(f.why, 60)
 	}
+	if f.compares {
+		l.left, l.short = "comparing both sides …", "comparing …"
+	}
 	if f.of.messages == 0 {
 		// Most passes find nothing new, and at once.
 		if !f.listing.IsZero() && now.Sub(f.listing) >= time.Second {

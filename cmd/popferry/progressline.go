@@ -90,6 +90,8 @@ func (f figures) accounts(now time.Time) string {
 		switch s.doing {
 		case waiting:
 			what = "waits until " + clock(s.until, now) + ": " + s.why
+		case comparing:
+			what = "comparing both sides"
 		case moving:
 			what = humanize.Comma(int64(s.done.messages)) + "/" + humanize.Comma(int64(s.total().messages))
 		}

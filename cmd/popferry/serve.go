@@ -148,7 +148,7 @@ type serveView struct {
 
 func (v *serveView) event(e fetcher.Event) {
 	switch e.Kind {
-	case fetcher.PassStart, fetcher.Listed, fetcher.Planned:
+	case fetcher.PassStart, fetcher.Listed, fetcher.Planned, fetcher.Comparing, fetcher.Compared:
 	case fetcher.Waiting:
 		v.waitingLine(e)
 	case fetcher.PassEnd:

@@ -61,7 +61,7 @@ func (v *textView) event(e fetcher.Event) {
 		v.sums.event(e)
 	}
 	switch e.Kind {
-	case fetcher.PassStart, fetcher.Listed, fetcher.Planned:
+	case fetcher.PassStart, fetcher.Listed, fetcher.Planned, fetcher.Comparing, fetcher.Compared:
 	case fetcher.Waiting:
 		if v.bar == nil { // which shows it
 			v.waitingLine(e)
