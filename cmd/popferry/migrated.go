@@ -198,19 +198,48 @@ func (m *mover) result(mv *move, stopped bool) {
 	if n := mv.Report.Held; n > 0 {
 		fmt.Fprintf(&b, "  Held: popferry held list%s\n", m.stateFlag(mv))
 	}
+	if len(doubts) > 0 && !mv.account.Keep.Forever {
+		b.WriteString("  Nothing was deleted, because both sides are not the same.\n")
+	}
+	b.WriteString(m.again(mv, doubts))
 	switch {
-	case !mv.ended:
-	case len(doubts) > 0:
-		if !mv.account.Keep.Forever {
-			b.WriteString("  Nothing was deleted, because something is lacking.\n")
-		}
-		if slices.ContainsFunc(doubts, func(d fetcher.Doubt) bool { return d.Kind == fetcher.Missing }) {
-			fmt.Fprintf(&b, "  To copy what is missing once more:  popferry state forget%s %s UIDL…   then the same command\n", m.stateFlag(mv), mv.account.Name)
-		}
+	case !mv.ended || len(doubts) > 0:
 	case mv.account.Keep.Forever && mv.Report.Left > mv.Report.Held:
 		fmt.Fprintf(&b, "  Mail is still on %s. To delete it there, add --keep 0d to the command.\n", mv.account.Maildrop.Host)
 	}
 	m.stdout.print(b.String())
+}
+
+// again says how to have copied once more what somebody has taken from the target
+// since, or changed there: as the state has it, nothing is left to do.
+func (m *mover) again(mv *move, doubts []fetcher.Doubt) string {
+	const most = 5 // more would not fit on a line; then all are looked at again
+	which := " --all"
+	var uidls []string
+	for _, d := range doubts {
+		if d.Kind != fetcher.Unreadable {
+			uidls = append(uidls, d.UIDL)
+		}
+	}
+	if !mv.ended || len(uidls) == 0 || slices.ContainsFunc(mv.Proof.Targets, func(t fetcher.TargetProof) bool { return t.Relay }) {
+		return ""
+	}
+	if len(uidls) <= most && !slices.ContainsFunc(uidls, func(u string) bool { return u != endpoint.Printable(u, len(u)) || u[0] == '-' }) {
+		which = ""
+		for _, u := range uidls {
+			which += " " + shellWord(u)
+		}
+	}
+	return "  To have what is missing or different copied again, run this, and then the same command:\n" +
+		"    popferry state forget" + m.stateFlag(mv) + " " + shellWord(mv.account.Name) + which + "\n"
+}
+
+// shellWord is a word as a shell wants it.
+func shellWord(word string) string {
+	if word != "" && strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-") == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // checked says that both sides are the same.
@@ -243,7 +272,7 @@ func (m *mover) stateFlag(mv *move) string {
 	if !mv.state.own {
 		return ""
 	}
-	return " --state " + mv.state.path
+	return " --state " + shellWord(mv.state.path)
 }
 
 // table tells what became of all accounts, those last that need somebody.
