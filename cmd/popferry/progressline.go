@@ -62,7 +62,10 @@ func (f figures) sentence(now time.Time) string {
 	var parts []string
 	if f.of.messages > 0 {
 		parts = append(parts, fmt.Sprintf("%s of %s", humanize.Comma(int64(f.done.messages)), count(f.of.messages, "message")),
-			strings.TrimSpace(octetsOf(f.done.octets, f.of.octets)), octets(f.rate)+"/s")
+			strings.TrimSpace(octetsOf(f.done.octets, f.of.octets)))
+	}
+	if f.rate > 0 && f.until.IsZero() {
+		parts = append(parts, octets(f.rate)+"/s")
 	}
 	if f.of.messages > f.done.messages && f.known {
 		parts = append(parts, eta(f.left)+" left")
