@@ -44,6 +44,11 @@ func (o *outlook) copied() int {
 // changes nothing anywhere.
 func (m *mover) plan(ctx context.Context) (begin bool, err error) {
 	list := m.outlooks(ctx)
+	before, err := m.sentBefore(ctx)
+	if err != nil {
+		return false, err
+	}
+	m.budgets = newProgress(m.config, before).budgets
 	if e, stopped := interruption(ctx); stopped {
 		return false, e
 	}
@@ -249,9 +254,9 @@ func (m *mover) time(list []*outlook) (time.Duration, bool) {
 		all = all.plus(part)
 	}
 	var rations []ration
-	for name, left := range toDo {
-		for _, r := range m.config.Targets[name].Rates {
-			rations = append(rations, ration{rate: r, left: left})
+	for _, b := range m.budgets {
+		if left := toDo[b.target]; left.messages > 0 {
+			rations = append(rations, ration{rate: b.rate, left: left, spent: b.spent(time.Now())})
 		}
 	}
 	return timeLeft(all, usualPace, rations)

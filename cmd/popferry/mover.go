@@ -29,6 +29,8 @@ type mover struct {
 	base   *fetcher.Fetcher // what those of all states share
 	rows   *reportRows      // nil for none
 
+	budgets []*budget // of the plan
+
 	mu     sync.Mutex // guards what of memories changes
 	states map[string]*memories
 }
@@ -92,13 +94,16 @@ func (m *mover) run(ctx context.Context) error {
 			return err
 		}
 	}
+	before, err := m.sentBefore(ctx)
+	if err != nil {
+		return err
+	}
 	if m.o.report != "" {
-		var err error
 		if m.rows, err = newReport(m.o.report); err != nil {
 			return err
 		}
 	}
-	shown := viewOptions{progress: m.o.progress, first: m.o.first(), asks: m.o.asks}
+	shown := viewOptions{progress: m.o.progress, first: m.o.first(), asks: m.o.asks, before: before}
 	if m.o.json {
 		m.view = newJSONView(m.app, m.config, shown)
 	} else {
@@ -114,6 +119,28 @@ func (m *mover) run(ctx context.Context) error {
 		return nil
 	}
 	return e
+}
+
+// sentBefore is what has used up the rates of the targets before.
+func (m *mover) sentBefore(ctx context.Context) (map[string][]state.Sent, error) {
+	all := map[string][]state.Sent{}
+	if len(m.config.Rates()) == 0 {
+		return all, nil
+	}
+	for _, path := range sorted(m.states) {
+		s, err := view(ctx, path)
+		if err != nil || s == nil {
+			continue // opening it tells
+		}
+		before, err := sentBefore(ctx, m.config, s, time.Now())
+		if err = errors.Join(err, s.Close()); err != nil {
+			return nil, err
+		}
+		for target, sent := range before {
+			all[target] = append(all[target], sent...)
+		}
+	}
+	return all, nil
 }
 
 // directories returns a state in each directory that has one.
