@@ -68,7 +68,7 @@ type estimation struct {
 type holding map[uint64]int
 
 func (e *estimation) run(ctx context.Context, looking time.Duration) error {
-	q := &question{keep: e.p.account.Keep, limits: Limits{MaxSize: e.p.account.Limits.MaxSize}, now: e.p.f.now(), consumes: e.p.account.Consumes}
+	q := &question{keep: e.p.account.Keep, limits: Limits{MaxSize: e.p.account.Limits.MaxSize}, now: e.p.f.now(), consumes: e.p.account.Consumes, eager: true}
 	if e.p.f.State != nil {
 		known, err := e.p.f.State.Known(ctx, e.p.source)
 		if err != nil {

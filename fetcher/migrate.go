@@ -95,7 +95,7 @@ type migration struct {
 func (m *migration) passes(ctx context.Context, a *Account) error {
 	m.moved = time.Time{}
 	for {
-		r, err := m.f.Pass(ctx, m.job, a)
+		r, err := m.f.pass(ctx, m.job, a, true) // whoever asks now may have changed what put a message off
 		m.add(r)
 		if ctx.Err() != nil || err == nil && !m.goesOn(r) {
 			return err

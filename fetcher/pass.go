@@ -41,6 +41,7 @@ type pass struct {
 	id      string
 	log     *slog.Logger
 	sinks   map[string]*sink // targets by name
+	eager   bool             // see Fetcher.pass
 
 	known   state.Account // ID is 0 until it was listed
 	missing bool          // something remembered is not in the listing
@@ -86,10 +87,17 @@ const (
 // error but counted in the report, which is valid in any case. ErrBusy means
 // that nothing was done.
 func (f *Fetcher) Pass(ctx context.Context, j *Job, a *Account) (Report, error) {
+	return f.pass(ctx, j, a, false)
+}
+
+// pass is Pass. An eager one does not wait until the time has come of messages that
+// were put off.
+func (f *Fetcher) pass(ctx context.Context, j *Job, a *Account, eager bool) (Report, error) {
 	p, err := f.newPass(j, a)
 	if err != nil {
 		return Report{Job: j.Name, Account: a.Name}, err
 	}
+	p.eager = eager
 	if !f.lockSource(p.source) {
 		return p.report, ErrBusy
 	}

@@ -59,6 +59,7 @@ type question struct {
 	now       time.Time
 	noExpiry  bool // the clock cannot be trusted: delete nothing by age
 	consumes  bool // what is not listed may be there all the same
+	eager     bool // what was put off is wanted now
 	// old, if set, tells which messages are to be remembered and left alone: it
 	// is set for the first listing of an account.
 	old func(maildrop.Entry) bool
@@ -155,7 +156,7 @@ func (pl *plan) remembered(it item, shared bool) {
 		}
 		pl.want(it)
 	case state.StatusNew, state.StatusRouted:
-		if !q.now.Before(m.NextTry) {
+		if q.eager || !q.now.Before(m.NextTry) {
 			pl.want(it)
 		}
 	case state.StatusMarked: // remembered so that it is left alone

@@ -72,6 +72,11 @@ func TestPlan(t *testing.T) {
 	for i := range 20 {
 		many = append(many, known(int64(i+1), fmt.Sprintf("m%02d", i), state.StatusSafe, ago(day)))
 	}
+	putOff := func(id int64, uidl string, st state.Status) *state.Message {
+		m := known(id, uidl, st, ago(day))
+		m.NextTry = noon.Add(time.Hour)
+		return m
+	}
 	quarantined := func(next time.Time) *state.Message {
 		m := known(1, "a", state.StatusQuarantined, ago(day))
 		m.NextTry = next
@@ -97,6 +102,16 @@ func TestPlan(t *testing.T) {
 			"kept for 30 days",
 			question{listing: listing("a", "b"), keep: month, known: []*state.Message{known(1, "a", state.StatusSafe, ago(30*day)), known(2, "b", state.StatusSafe, ago(30*day-time.Second))}},
 			"expired:a#1",
+		},
+		{
+			"what was put off waits for its time",
+			question{listing: listing("a", "b"), keep: keepAll, known: []*state.Message{putOff(1, "a", state.StatusNew), putOff(2, "b", state.StatusRouted)}},
+			"",
+		},
+		{
+			"unless somebody wants it now, who does not mean what is held",
+			question{listing: listing("a", "b", "q"), keep: keepAll, eager: true, known: []*state.Message{putOff(1, "a", state.StatusNew), putOff(2, "b", state.StatusRouted), putOff(3, "q", state.StatusQuarantined)}},
+			"fetch:a#1:b#2 held=1",
 		},
 		{
 			"a final keep stands above what a rule said",
