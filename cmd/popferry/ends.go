@@ -88,7 +88,7 @@ func (a *app) move(ctx context.Context, e *ends) (*config.Config, error) {
 		return nil, err
 	}
 	made, err := a.moves(ctx, c, []config.Move{{From: from, To: to, Folder: e.folder}})
-	if errs, ok := errors.AsType[config.Errors](err); ok {
+	if errs, ok := errors.AsType[config.Errors](err); ok && errs[0].Code != "config-no-state" { // that one is the machine's
 		return nil, a.misused(errs)
 	}
 	return made, err

@@ -164,7 +164,9 @@ func cmdTerminal(ts *testscript.TestScript, _ bool, args []string) {
 			break
 		}
 	}
+	stuck := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 	err = cmd.Wait()
+	stuck.Stop()
 	echo, echoErr := term.echoes()
 	term.close()
 	screen := strings.ReplaceAll(term.shown(), "\r\n", "\n")

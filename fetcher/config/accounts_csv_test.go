@@ -84,8 +84,7 @@ ann@gmx.de,maildir:/srv/mail,,,
 	if !rows[0].Move.To.Password.IsZero() || !rows[2].Move.From.Password.IsZero() {
 		t.Error("a password comes from nowhere")
 	}
-	moves := []config.Move{rows[0].Move, rows[1].Move}
-	c, err := config.Moves(nil, moves, environ)
+	c, err := config.Moves(nil, movesIn(rows), environ)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,11 +160,15 @@ func TestReadMoves_limits(t *testing.T) {
 	for i := range 10_000 {
 		b.WriteString(row(i))
 	}
-	if rows, err := config.ReadMoves("accounts.csv", strings.NewReader(b.String())); len(rows) != 10_000 || err != nil {
+	rows, err := config.ReadMoves("accounts.csv", strings.NewReader(b.String()))
+	if len(rows) != 10_000 || err != nil {
 		t.Errorf("%d rows (%v)", len(rows), err)
 	}
+	if c, err := config.Moves(nil, movesIn(rows), environ); err != nil || len(c.Jobs) != 10_000 || len(c.Targets) != 10_000 {
+		t.Errorf("as many moves: %v", err)
+	}
 	b.WriteString(row(10_000))
-	_, err := config.ReadMoves("accounts.csv", strings.NewReader(b.String()))
+	_, err = config.ReadMoves("accounts.csv", strings.NewReader(b.String()))
 	if err == nil || err.Error() != "accounts.csv:10002:1: more than 10000 rows" {
 		t.Errorf("%v", err)
 	}
@@ -184,17 +187,21 @@ func TestReadMoves_limits(t *testing.T) {
 	}
 }
 
+func movesIn(rows []config.Row) []config.Move {
+	moves := make([]config.Move, len(rows))
+	for i, r := range rows {
+		moves[i] = r.Move
+	}
+	return moves
+}
+
 // TestReadMoves_places: what Moves finds has the line of the row.
 func TestReadMoves_places(t *testing.T) {
 	rows, err := config.ReadMoves("accounts.csv", strings.NewReader("from,to\nips,home\nisp,home\nisp,hone\njane@gmail.com,jane@gmail.com\nisp,imaps://jane@imap.home.example/INBOX\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	moves := make([]config.Move, len(rows))
-	for i, r := range rows {
-		moves[i] = r.Move
-	}
-	_, err = config.Moves(fileOf(t, movable), moves, environ)
+	_, err = config.Moves(fileOf(t, movable), movesIn(rows), environ)
 	want := `accounts.csv:2: there is no account "ips" in popferry.yaml
 accounts.csv:4: there is no target "hone" in popferry.yaml
 accounts.csv:5: jane@gmail.com is the mailbox that is read from jane@gmail.com

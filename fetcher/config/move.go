@@ -104,6 +104,7 @@ func (m *mover) fail(by *Move, code, format string, args ...any) *Error {
 // add makes a job of a move.
 func (m *mover) add(mv *Move) {
 	errs := len(m.d.errs)
+	m.d.values = 0 // its bound is for one file
 	from, to := m.account(mv), m.target(mv)
 	if from == nil || to == nil {
 		for _, e := range m.d.errs[errs:] { // of the decoder, which knows no place
