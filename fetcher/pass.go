@@ -155,7 +155,10 @@ func (p *pass) run(ctx context.Context) error {
 		case v == finished, v == resume && lost == reconnects:
 			return err
 		case v == resume:
-			lost++
+			if lost++; err == nil { // a target's was, and what was under way is looked for
+				p.log.Info("deliveries were interrupted, going on with a new connection")
+				continue
+			}
 			p.log.Warn("connection lost, going on with a new one", "err", err)
 		}
 	}
