@@ -53,9 +53,9 @@ func (mv *move) text() string {
 // counts says what was copied and what was not.
 func (mv *move) counts() string {
 	r := &mv.Report
-	parts := []string{humanize.Comma(int64(fresh(r))) + " copied"}
+	parts := []string{humanize.Comma(int64(mv.copied())) + " copied"}
 	switch {
-	case r.New > 0:
+	case r.New > 0, mv.copied() > 0:
 	case mv.ended:
 		parts[0] = "nothing to copy"
 	default:
@@ -80,13 +80,18 @@ func (mv *move) counts() string {
 	return strings.Join(parts, ", ")
 }
 
+// copied is how many messages this call has copied, or has found to be copied by
+// one that was interrupted.
+func (mv *move) copied() int { return fresh(&mv.Report) + mv.Report.Recovered }
+
 // before is how many messages of the maildrop earlier calls have moved.
 func (mv *move) before() int {
 	r := &mv.Report
 	if r.Pass == "" || r.OnServer == 0 {
 		return 0
 	}
-	return max(0, r.OnServer-r.Delivered-r.Recovered-r.Dropped-r.Skipped-r.Marked-r.Held-r.Failed)
+	// A pass that ends early does not count what it has not come to: that is new.
+	return max(0, min(mv.old, r.OnServer-r.Delivered-r.Recovered-r.Dropped-r.Skipped-r.Marked-r.Held-r.Failed))
 }
 
 // conclude tells how it went, writes the report, and returns how the command ends.
@@ -179,7 +184,7 @@ func (m *mover) problems() {
 func (m *mover) result(mv *move, stopped bool) {
 	var b strings.Builder
 	size := ""
-	if fresh(&mv.Report)+mv.Report.Duplicate > 0 {
+	if mv.Report.Bytes > 0 && mv.copied()+mv.Report.Duplicate > 0 {
 		size = ", " + octets(mv.Report.Bytes)
 	}
 	fmt.Fprintf(&b, "%s %s%s in %s\n", m.mark(mv), mv.counts(), size, seconds(mv.took))
@@ -280,26 +285,24 @@ func (m *mover) table() {
 	list := slices.Clone(m.moves)
 	slices.SortStableFunc(list, func(a, b *move) int { return min(a.code, 1) - min(b.code, 1) })
 	rows := [][]string{{" ", "FROM", "TO", "COPIED", "THERE", "BEFORE", "HELD", "FAILED", "SIZE", "RESULT"}}
-	var all fetcher.Report
-	done, before := 0, 0
+	done, copied, there, before, bytes := 0, 0, 0, 0, int64(0)
 	for _, mv := range list {
 		r := &mv.Report
 		if mv.code == exitOK {
 			done++
 		}
-		all.Delivered, all.Duplicate = all.Delivered+r.Delivered, all.Duplicate+r.Duplicate
-		all.Bytes += r.Bytes
+		copied, there, bytes = copied+mv.copied(), there+r.Duplicate, bytes+r.Bytes
 		before += mv.before()
 		rows = append(rows, []string{
 			m.mark(mv), endpoint.Printable(mv.account.Name, 80), endpoint.Printable(mv.target.Name, 80),
-			humanize.Comma(int64(fresh(r))), humanize.Comma(int64(r.Duplicate)), humanize.Comma(int64(mv.before())),
+			humanize.Comma(int64(mv.copied())), humanize.Comma(int64(r.Duplicate)), humanize.Comma(int64(mv.before())),
 			humanize.Comma(int64(r.Held)), humanize.Comma(int64(r.Failed)), octets(r.Bytes), mv.verdict(),
 		})
 	}
 	m.stdout.print("\n")
 	table(m.stdout, rows, 44)
 	m.stdout.printf("%s of %s done: %s copied, %s already there, %s moved before, %s\n", humanize.Comma(int64(done)), count(len(list), "account"),
-		humanize.Comma(int64(fresh(&all))), humanize.Comma(int64(all.Duplicate)), humanize.Comma(int64(before)), octets(all.Bytes))
+		humanize.Comma(int64(copied)), humanize.Comma(int64(there)), humanize.Comma(int64(before)), octets(bytes))
 }
 
 // verdict says in a few words how an account ends.
@@ -346,7 +349,7 @@ func (mv *move) line() jsonMoved {
 	r := &mv.Report
 	l := jsonMoved{
 		Type: "migrated", Job: mv.job.Name, Account: mv.account.Name, Target: mv.target.Name, Messages: r.OnServer,
-		Copied: fresh(r), Duplicate: r.Duplicate, Before: mv.before(), Dropped: r.Dropped, Skipped: r.Skipped + r.Marked, Held: r.Held, Failed: r.Failed,
+		Copied: mv.copied(), Duplicate: r.Duplicate, Before: mv.before(), Dropped: r.Dropped, Skipped: r.Skipped + r.Marked, Held: r.Held, Failed: r.Failed,
 		Deleted: r.Deleted, Bytes: r.Bytes, Seconds: mv.took.Seconds(), Checked: mv.Proof != nil, Doubts: len(mv.Lacking()),
 		Code: mv.code, Result: mv.verdict(),
 	}
