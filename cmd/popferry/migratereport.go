@@ -111,12 +111,7 @@ func (r *reportRows) record(mv *move, rec state.Record) error {
 	for _, d := range rec.Deliveries {
 		row := row
 		row.Target, row.Folder, row.UID, row.Reply = d.Target, cmp.Or(d.Box, d.Folder, d.Rcpt), d.UID, cmp.Or(d.Reply, rec.Note)
-		switch {
-		case d.Status == state.DeliveryDelivered && d.Existed:
-			row.Result = "duplicate"
-		case d.Status == state.DeliveryDelivered:
-			row.Result = "delivered"
-		}
+		row.Result = resultOf(rec, &d, row.Reply)
 		if !d.At.IsZero() {
 			row.When = d.At.UTC().Format(time.RFC3339)
 		}
@@ -125,6 +120,23 @@ func (r *reportRows) record(mv *move, rec state.Record) error {
 		}
 	}
 	return nil
+}
+
+// resultOf is what became of a copy, in the words of the lines of --json.
+func resultOf(rec state.Record, d *state.Delivery, reply string) string {
+	switch {
+	case d.Status == state.DeliveryDelivered && d.Existed:
+		return "duplicate"
+	case d.Status == state.DeliveryDelivered:
+		return "delivered"
+	case rec.Status != state.StatusRouted:
+		return rec.Status.String()
+	case d.Status == state.DeliveryIntent, d.Status == state.DeliveryCommit:
+		return "interrupted"
+	case reply != "":
+		return "failed"
+	}
+	return state.StatusNew.String()
 }
 
 func (r *reportRows) row(row *messageRow) error {
