@@ -230,11 +230,21 @@ func sameMailbox(a *fetcher.Account, s *endpoint.Server) bool {
 		return false
 	}
 	host, other := hostName(from.Host), hostName(s.Host)
+	if numbered(host, other) {
+		return false
+	}
 	domain, otherDomain := doorName.ReplaceAllString(host, ""), doorName.ReplaceAllString(other, "")
 	if host != other && (domain != otherDomain || !strings.Contains(domain, ".")) {
 		return false
 	}
 	return mailUser(from.User, domain) == mailUser(s.User, domain)
+}
+
+// numbered reports whether two hosts differ in the number of their door alone, as
+// mail1.X and mail2.X do: mail is moved between such.
+func numbered(host, other string) bool {
+	letters := func(h string) string { return strings.TrimRight(strings.TrimSuffix(doorName.FindString(h), "."), "0123456789") }
+	return host != other && letters(host) != "" && letters(host) == letters(other)
 }
 
 // mailUser makes jane and jane@isp.example one at isp.example.

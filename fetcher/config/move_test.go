@@ -190,6 +190,9 @@ func TestMoves_bad(t *testing.T) {
 		{false, []string{"pop3s://jane@isp.example@pop.isp.example imaps://jane@imap.isp.example"}, `[config-loop] jane@imap.isp.example is the mailbox that is read from jane@isp.example`},
 		{false, []string{"jane@gmail.com jane@gmail.com"}, `[config-loop] jane@gmail.com is the mailbox that is read from jane@gmail.com`},
 		{false, []string{"pop3s://jane@pop.isp.example lmtp+starttls://mail.isp.example/jane@isp.example"}, `[config-loop] lmtp:jane@isp.example is the mailbox that is read from jane@pop.isp.example`},
+		{false, []string{"pop3s://jane@mail1.isp.example imaps://jane@mail1.isp.example"}, `[config-loop] jane@mail1.isp.example is the mailbox that is read from jane@mail1.isp.example`},
+		{false, []string{"pop3s://jane@mail1.isp.example imaps://jane@mail2.isp.example"}, ""}, // from an old machine to a new one
+		{false, []string{"pop3s://jane@mail.isp.example imaps://jane@mail2.isp.example"}, ""},
 		{true, []string{"isp sms Old"}, `[address-folder] sms has no folders: the server at mail.home.example:24 decides where mail goes`},
 		{true, []string{"oldhost relay"}, `[config-missing-key] target relay has no recipient`},
 		{false, []string{"pop3s://jane@pop.isp.example " + home + "/Old New"}, `[address-folder] two folders are given: "Old" in the address, and "New"`},
