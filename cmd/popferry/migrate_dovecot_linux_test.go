@@ -217,14 +217,14 @@ func extract(t *testing.T, text, pattern string) string {
 	return m[len(m)-1]
 }
 
-// TestMigrate_dovecot moves all mail there is, of three users side by side, over
+// TestMigrate_dovecot moves all mail there is, of two users side by side, over
 // TLS and without a configuration. Each move is interrupted, and killed again and
 // again: nothing is lost, and nothing comes twice.
 func TestMigrate_dovecot(t *testing.T) {
 	h := newHome(t)
 	t.Parallel()
 	mail := allMail(t)
-	const users = 3
+	const users = 2
 	for i := range users {
 		var part [][]byte
 		for j := i; j < len(mail); j += users {
