@@ -99,14 +99,20 @@ func (a *accounts) report(name string) (rows []map[string]string) {
 	return rows
 }
 
-// TestMigrate_tableKilled has the program killed in the middle of a table.
+// TestMigrate_tableKilled has the program interrupted and killed in the middle of a
+// table.
 func TestMigrate_tableKilled(t *testing.T) {
 	a := newAccounts(t, 60)
 	t.Parallel()
 	a.write(';')
 	migrate := []string{"migrate", "--accounts", a.file, "--yes"}
+	stdout, _, _ := a.interrupted(syscall.SIGINT, 1, `{"type":"message"`, append(migrate, "--json", "--parallel", "1")...)
+	if done, waiting := strings.Count(stdout, `"code":0,"result":"checked"`), strings.Count(stdout, `"code":130,"result":"not begun"`); waiting < tableSize/2 ||
+		done+waiting+strings.Count(stdout, `"code":130,"result":"stopped"`) != tableSize {
+		t.Errorf("%d done, %d not begun in:\n%s", done, waiting, stdout)
+	}
 	a.interrupted(syscall.SIGKILL, 150, `{"type":"message"`, append(migrate, "--json")...)
-	stdout, _ := a.popferry(exitOK, append(migrate, "--report", a.path("r.csv"))...)
+	stdout, _ = a.popferry(exitOK, append(migrate, "--report", a.path("r.csv"))...)
 	matches(t, stdout, `(?m)^20 of 20 accounts done: `)
 	a.reported(nil)
 	a.arrived()

@@ -308,6 +308,8 @@ func (m *mover) table() {
 // verdict says in a few words how an account ends.
 func (mv *move) verdict() string {
 	switch {
+	case mv.code >= exitInt && mv.Report.Pass == "":
+		return "not begun"
 	case mv.code >= exitInt:
 		return "stopped"
 	case mv.worst != nil:

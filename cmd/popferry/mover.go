@@ -257,9 +257,12 @@ func (m *mover) all(ctx context.Context) {
 		wg.Go(func() {
 			defer func() { <-room }()
 			for _, mv := range bySource[source] {
-				if ctx.Err() == nil {
-					m.one(ctx, mv)
+				if ctx.Err() != nil { // its turn has not come, and it is not done
+					mv.judge(ctx, m.config, nil)
+					m.arrived(mv)
+					continue
 				}
+				m.one(ctx, mv)
 			}
 		})
 	}
