@@ -294,15 +294,33 @@ func (m *mover) table() {
 		copied, there, bytes = copied+mv.copied(), there+r.Duplicate, bytes+r.Bytes
 		before += mv.before()
 		rows = append(rows, []string{
-			m.mark(mv), endpoint.Printable(mv.account.Name, 80), endpoint.Printable(mv.target.Name, 80),
+			map[bool]string{true: "✓", false: "✗"}[mv.code == exitOK], endpoint.Printable(mv.account.Name, 80), endpoint.Printable(mv.target.Name, 80),
 			humanize.Comma(int64(mv.copied())), humanize.Comma(int64(r.Duplicate)), humanize.Comma(int64(mv.before())),
 			humanize.Comma(int64(r.Held)), humanize.Comma(int64(r.Failed)), octets(r.Bytes), mv.verdict(),
 		})
 	}
-	m.stdout.print("\n")
-	table(m.stdout, rows, 44)
+	text := tableText(m.stdout, needed(rows), 44)
+	for sgr, mark := range map[string]string{green: "✓", red: "✗"} { // colours take no room
+		text = strings.ReplaceAll(text, "\n"+mark, "\n"+m.stdout.paint(sgr, mark))
+	}
+	m.stdout.print("\n" + text)
 	m.stdout.printf("%s of %s done: %s copied, %s already there, %s moved before, %s\n", humanize.Comma(int64(done)), count(len(list), "account"),
 		humanize.Comma(int64(copied)), humanize.Comma(int64(there)), humanize.Comma(int64(before)), octets(bytes))
+}
+
+// needed leaves out the columns of a table that say nothing of any row: in these
+// there is no number but 0.
+func needed(rows [][]string) [][]string {
+	out := make([][]string, len(rows))
+	for i := range rows[0] {
+		if !slices.ContainsFunc(rows[1:], func(row []string) bool { return !slices.Contains([]string{"0", "–", ""}, row[i]) }) {
+			continue
+		}
+		for n, row := range rows {
+			out[n] = append(out[n], row[i])
+		}
+	}
+	return out
 }
 
 // verdict says in a few words how an account ends.

@@ -40,6 +40,14 @@ func (o *outlook) copied() int {
 	return o.New
 }
 
+// amount is what will be copied, as far as sizes are known: of what is new they are.
+func (o *outlook) amount() amount {
+	if o.New == 0 {
+		return amount{}
+	}
+	return amount{o.copied(), int64(float64(o.NewOctets) / float64(o.New) * float64(o.copied()))}
+}
+
 // plan finds out what there is to do, shows it, and asks whether to begin. It
 // changes nothing anywhere.
 func (m *mover) plan(ctx context.Context) (begin bool, err error) {
@@ -245,10 +253,7 @@ func (m *mover) time(list []*outlook) (time.Duration, bool) {
 		if o.problem != nil {
 			continue
 		}
-		part := amount{o.copied(), o.NewOctets}
-		if o.New > 0 {
-			part.octets = part.octets / int64(o.New) * int64(part.messages)
-		}
+		part := o.amount()
 		toDo[o.target.Name] = toDo[o.target.Name].plus(part)
 		part.octets += int64(part.messages) * usualCost
 		all = all.plus(part)
@@ -278,7 +283,7 @@ func (m *mover) planTable(list []*outlook) {
 		}
 		rows = append(rows, row)
 	}
-	table(m.stdout, rows, 40)
+	table(m.stdout, needed(rows), 40)
 	text := fmt.Sprintf("%s: copy %s, %s", count(len(list)-bad, "account"), count(known.copied, "message"), octets(known.octets))
 	if t, ok := m.time(list); ok && known.copied > 0 {
 		text += " · about " + eta(t) + " one after the other"
@@ -297,7 +302,7 @@ type planned struct {
 
 func (t *planned) add(o *outlook) {
 	t.copied += o.copied()
-	t.octets += o.NewOctets
+	t.octets += o.amount().octets
 }
 
 // jsonPlanned is what there is to do for one account.
