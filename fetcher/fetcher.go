@@ -25,6 +25,10 @@ type Account struct {
 	// disk until it is delivered, sessions follow each other until there is
 	// nothing new, and what is not listed counts as being there.
 	Consumes bool
+
+	// only, if not nil, are the rows of all messages that may be deleted: what a
+	// migration has compared.
+	only map[int64]bool
 }
 
 // Source names the maildrop in the state: an account's name may change.

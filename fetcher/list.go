@@ -31,7 +31,7 @@ func (p *pass) list(ctx context.Context, conn *maildrop.Conn, known *state.Known
 	}
 	q := &question{
 		listing: listing, known: known.Messages, uncertain: pending, tried: p.tried,
-		keep: p.account.Keep, limits: p.limits(), now: p.f.now(), consumes: p.account.Consumes, eager: p.eager,
+		keep: p.account.Keep, only: p.account.only, limits: p.limits(), now: p.f.now(), consumes: p.account.Consumes, eager: p.eager,
 	}
 	if known.Account.ID == 0 {
 		if q.old, err = p.oldOnes(ctx, conn, listing); err != nil {

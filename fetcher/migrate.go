@@ -46,7 +46,8 @@ func (m *Migrated) Lacking() (list []Doubt) {
 
 // Migrate runs passes over a until everything on its maildrop is at its targets,
 // held, or left alone for good; then it compares, if that is wanted, and only then
-// deletes what a's Keep does not want to stay, unless something is lacking. A server
+// deletes what a's Keep does not want to stay, unless something is lacking: of what
+// was compared, not what has come since. A server
 // that shows messages only once has to be told in the pass that reads them.
 //
 // When a rate is used up it waits until that goes on, however long; when a server
@@ -66,15 +67,37 @@ func (f *Fetcher) Migrate(ctx context.Context, j *Job, a *Account, o MigrateOpti
 	if err != nil || ctx.Err() != nil || !o.Compare {
 		return out, err
 	}
+	arrived, err := m.arrived(ctx)
+	if err != nil {
+		return out, err
+	}
 	if out.Proof, err = m.compare(ctx, &copying, o.Deep); err != nil || !later || len(out.Lacking()) > 0 {
 		return out, err
 	}
+	deleting := *a
+	deleting.only = arrived // what comes or succeeds after that nobody has compared
 	if err = m.rest(ctx, m.total); err == nil {
-		err = m.passes(ctx, a)
+		err = m.passes(ctx, &deleting)
 	}
 	// It came for the deletions; what it has brought since counts, too.
 	out.Report = m.total
 	return out, err
+}
+
+// arrived are the rows of the messages that, as the state says, are where they
+// should be.
+func (m *migration) arrived(ctx context.Context) (map[int64]bool, error) {
+	known, err := m.f.State.Known(ctx, m.account.Source())
+	if err != nil {
+		return nil, err
+	}
+	rows := make(map[int64]bool, len(known.Messages))
+	for _, msg := range known.Messages {
+		if msg.Status == state.StatusSafe || msg.Status == state.StatusDropped {
+			rows[msg.ID] = true
+		}
+	}
+	return rows, nil
 }
 
 // migration is one run of Migrate.

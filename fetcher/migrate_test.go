@@ -308,6 +308,29 @@ func TestMigrate_deletesWhatWasCompared(t *testing.T) {
 	}
 }
 
+// TestMigrate_deletesNothingElse: what comes while both sides are compared is
+// brought over, too, but stays: nobody has compared it.
+func TestMigrate_deletesNothingElse(t *testing.T) {
+	w := newWorld(t)
+	w.fill(3)
+	w.start()
+	w.target.unlisted = func(n int) error {
+		if n == 2 { // the first lists what lies there for the pass
+			w.add("late", "Message-ID: <late@x>\r\nSubject: late\r\n\r\nlate\r\n")
+		}
+		return nil
+	}
+	m, err := w.compared(Keep{})
+	if err != nil || m.Delivered != 4 || m.Deleted != 3 || w.left() != 1 {
+		t.Errorf("%v, %d left, %+v", err, w.left(), m)
+	}
+	w.target.unlisted = nil
+	if m, err = w.compared(Keep{}); err != nil || m.Deleted != 1 || w.left() != 0 {
+		t.Errorf("%v, %d left, %+v", err, w.left(), m)
+	}
+	w.exactlyOnce()
+}
+
 // TestMigrate_consumes: where a message is shown once, it must be deleted by the
 // pass that has it, if at all.
 func TestMigrate_consumes(t *testing.T) {

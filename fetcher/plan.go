@@ -55,7 +55,8 @@ type question struct {
 	uncertain map[int64]bool // messages whose deliveries await recovery
 	tried     map[int64]bool // messages that this pass is done with
 	keep      Keep
-	limits    Limits // what is left of them in this pass
+	only      map[int64]bool // as Account.only
+	limits    Limits         // what is left of them in this pass
 	now       time.Time
 	noExpiry  bool // the clock cannot be trusted: delete nothing by age
 	consumes  bool // what is not listed may be there all the same
@@ -67,8 +68,11 @@ type question struct {
 
 // expired reports whether a delivered message need not stay any longer.
 func (q *question) expired(it item) bool {
-	return q.keep.over(it, q.listing.Messages, q.now) && !(q.noExpiry && q.keep.of(it.msg).For > 0)
+	return q.may(it) && q.keep.over(it, q.listing.Messages, q.now) && !(q.noExpiry && q.keep.of(it.msg).For > 0)
 }
+
+// may reports whether a delivered message may be deleted at all.
+func (q *question) may(it item) bool { return q.only == nil || q.only[it.msg.ID] }
 
 // planFor decides for every message of the listing.
 func planFor(q *question) *plan {
@@ -141,7 +145,7 @@ func (pl *plan) remembered(it item, shared bool) {
 	switch m.Status {
 	case state.StatusSafe, state.StatusDropped:
 		switch {
-		case m.Suspect, shared:
+		case m.Suspect, shared, !q.may(it):
 		case q.expired(it):
 			pl.expired = append(pl.expired, it)
 		case q.keep.of(m).UntilFull > 0:

@@ -71,7 +71,7 @@ func (p *pass) calm(ctx context.Context, pl *plan) error {
 func (p *pass) nextDue(pl *plan) time.Time {
 	q := pl.q
 	switch keep := p.account.Keep; {
-	case p.account.Consumes, keep.Newest > 0, keep.UntilFull > 0, pl.distrust, p.gone > 0,
+	case p.account.Consumes, p.account.only != nil, keep.Newest > 0, keep.UntilFull > 0, pl.distrust, p.gone > 0,
 		len(pl.expired)+len(pl.changed)+len(pl.skipped)+len(pl.strangers)+len(pl.poison)+pl.held > 0:
 		return time.Time{}
 	}

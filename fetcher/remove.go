@@ -72,7 +72,7 @@ func (p *pass) due(pl *plan) (doomed, stale []item) {
 	here := make(map[int]bool, len(p.safe))
 	for _, it := range p.safe {
 		switch {
-		case it.msg.Suspect:
+		case it.msg.Suspect, !pl.q.may(it):
 		case pl.q.expired(it):
 			doomed = append(doomed, it)
 			left -= it.Size
