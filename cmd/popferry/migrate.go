@@ -139,6 +139,9 @@ func (a *app) migrate(ctx context.Context, o migrateOptions) error {
 		return err
 	}
 	o.apply(c)
+	if err := o.oneTargetOnly(c); err != nil {
+		return err
+	}
 	a.warn(c)
 	if a.level <= slog.LevelInfo && a.logFormat == "auto" {
 		defer context.AfterFunc(ctx, func() {
@@ -182,6 +185,33 @@ func (o *migrateOptions) apply(c *config.Config) {
 	for _, t := range c.Targets {
 		t.Rates = rates
 	}
+}
+
+// oneTargetOnly refuses to delete what a second target still needs: the moves of a
+// maildrop know nothing of each other.
+func (o *migrateOptions) oneTargetOnly(c *config.Config) error {
+	first := map[string]*config.Job{}
+	for _, j := range c.Jobs {
+		a := j.Accounts[0]
+		other := first[a.Source()]
+		if first[a.Source()] = j; other == nil {
+			continue
+		}
+		name, to := endpoint.Printable(a.Name, 80), endpoint.Printable(other.Targets[0], 80)+" and to "+endpoint.Printable(j.Targets[0], 80)
+		switch {
+		case a.Consumes:
+			return &usageError{
+				text: name + " goes to " + to + ", but its server shows each message only once",
+				hint: "Write a configuration with one job that has both targets, and use popferry run.",
+			}
+		case !a.Keep.Forever:
+			return &usageError{
+				text: name + " goes to " + to + ": --keep " + o.keep + " would delete what the second has not got",
+				hint: "Leave --keep out. When all targets have it, delete with --keep and one of them.",
+			}
+		}
+	}
+	return nil
 }
 
 // interactive reports whether somebody can answer.
