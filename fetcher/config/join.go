@@ -243,7 +243,9 @@ func sameMailbox(a *fetcher.Account, s *endpoint.Server) bool {
 // numbered reports whether two hosts differ in the number of their door alone, as
 // mail1.X and mail2.X do: mail is moved between such.
 func numbered(host, other string) bool {
-	letters := func(h string) string { return strings.TrimRight(strings.TrimSuffix(doorName.FindString(h), "."), "0123456789") }
+	letters := func(h string) string {
+		return strings.TrimRight(strings.TrimSuffix(doorName.FindString(h), "."), "0123456789")
+	}
 	return host != other && letters(host) != "" && letters(host) == letters(other)
 }
 
