@@ -27,7 +27,8 @@ type Migrated struct {
 	// this call, but Held, Failed, Skipped, Left and Down are as the last pass that
 	// copied has them.
 	Report
-	Proof *Proof // nil if nothing was compared
+	Before int    // messages that were at their targets when it began, as the state says; the maildrop had them when last listed
+	Proof  *Proof // nil if nothing was compared
 }
 
 // Lacking are the doubts of a comparison about messages that are not held: those
@@ -62,12 +63,16 @@ func (f *Fetcher) Migrate(ctx context.Context, j *Job, a *Account, o MigrateOpti
 	if later {
 		copying.Keep = Keep{Forever: true, Final: true}
 	}
-	err := m.passes(ctx, &copying)
-	out := Migrated{Report: m.total}
+	_, before, err := m.arrived(ctx)
+	if err != nil {
+		return Migrated{}, err
+	}
+	err = m.passes(ctx, &copying)
+	out := Migrated{Report: m.total, Before: before}
 	if err != nil || ctx.Err() != nil || !o.Compare {
 		return out, err
 	}
-	arrived, err := m.arrived(ctx)
+	arrived, _, err := m.arrived(ctx)
 	if err != nil {
 		return out, err
 	}
@@ -85,19 +90,22 @@ func (f *Fetcher) Migrate(ctx context.Context, j *Job, a *Account, o MigrateOpti
 }
 
 // arrived are the rows of the messages that, as the state says, are where they
-// should be.
-func (m *migration) arrived(ctx context.Context) (map[int64]bool, error) {
+// should be, and how many of these are at targets and on the maildrop.
+func (m *migration) arrived(ctx context.Context) (rows map[int64]bool, listed int, err error) {
 	known, err := m.f.State.Known(ctx, m.account.Source())
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	rows := make(map[int64]bool, len(known.Messages))
+	rows = make(map[int64]bool, len(known.Messages))
 	for _, msg := range known.Messages {
 		if msg.Status == state.StatusSafe || msg.Status == state.StatusDropped {
 			rows[msg.ID] = true
 		}
+		if msg.Status == state.StatusSafe && msg.AbsentSince.IsZero() && msg.DelSentAt.IsZero() {
+			listed++
+		}
 	}
-	return rows, nil
+	return rows, listed, nil
 }
 
 // migration is one run of Migrate.

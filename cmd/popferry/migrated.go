@@ -84,14 +84,14 @@ func (mv *move) counts() string {
 // one that was interrupted.
 func (mv *move) copied() int { return fresh(&mv.Report) + mv.Report.Recovered }
 
-// before is how many messages of the maildrop earlier calls have moved.
+// before is how many messages of the maildrop earlier calls have moved: no more
+// than had arrived then, and than this call had nothing to do with.
 func (mv *move) before() int {
 	r := &mv.Report
 	if r.Pass == "" || r.OnServer == 0 {
 		return 0
 	}
-	// A pass that ends early does not count what it has not come to: that is new.
-	return max(0, min(mv.old, r.OnServer-r.Delivered-r.Recovered-r.Dropped-r.Skipped-r.Marked-r.Held-r.Failed))
+	return max(0, min(mv.Before, r.OnServer-r.Delivered-r.Recovered-r.Dropped-r.Skipped-r.Marked-r.Held-r.Failed))
 }
 
 // conclude tells how it went, writes the report, and returns how the command ends.

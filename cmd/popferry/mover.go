@@ -60,8 +60,6 @@ type move struct {
 
 	fetcher.Migrated
 	tally *tally // of the last pass
-	first bool   // a listing has come
-	old   int    // messages that were not new in the first one
 	took  time.Duration
 	code  int      // it ends with
 	worst *problem // why; nil if that is said by the numbers
@@ -227,11 +225,8 @@ func (m *mover) stateOf() func(login string) *state.Store {
 func (m *mover) event(e fetcher.Event) {
 	if mv := m.under[jobOfName{e.Job, e.Account}]; mv != nil {
 		mv.state.history.Event(e)
-		switch {
-		case e.Kind == fetcher.PassStart:
+		if e.Kind == fetcher.PassStart {
 			mv.tally = newTally(m.config) // what failed in the last pass is tried again
-		case e.Kind == fetcher.Listed && !mv.first:
-			mv.first, mv.old = true, e.Total.Messages-e.Total.New
 		}
 		mv.tally.event(e)
 	}
