@@ -50,8 +50,21 @@ func (t *Target) growLocked(needed bool) {
 // dial adds a connection to the pool and writes on it until it ends.
 func (t *Target) dial() {
 	c, err := t.connect(t.ctx)
+	if t.join(c, err) {
+		t.write(c)
+	}
+}
+
+// join takes what a dial has brought into the pool.
+func (t *Target) join(c *conn, err error) bool {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.dialing--
+	if err == nil && c.failed() != nil {
+		// It ended right after its login. connLost has not found it in the pool,
+		// and may not come again: it would be in everybody's way for ever.
+		err = t.wrap("login", listError(c, c.failed()))
+	}
 	switch {
 	case err != nil:
 		t.dialErr, t.dialFails = err, t.dialFails+1
@@ -64,10 +77,7 @@ func (t *Target) dial() {
 		t.conns = append(t.conns, c)
 	}
 	t.notify()
-	t.mu.Unlock()
-	if err == nil {
-		t.write(c)
-	}
+	return err == nil
 }
 
 // failQueuesLocked gives everything that waits the error: there is no
