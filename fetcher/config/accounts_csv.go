@@ -134,8 +134,9 @@ func comma(lines []string) rune {
 	return ','
 }
 
-// record returns the cells of the next row, with the blanks around them taken
-// off; false at the end. It reports what is no CSV.
+// record returns the cells of the next row that has any, without empty ones at its
+// end, which spreadsheets add, and with the blanks around them taken off; false at
+// the end. It reports what is no CSV.
 func (t *table) record() ([]string, bool) {
 	for {
 		cells, err := t.in.Read()
@@ -155,7 +156,10 @@ func (t *table) record() ([]string, bool) {
 		for i := range cells {
 			cells[i] = strings.TrimSpace(cells[i])
 		}
-		if len(cells) > 1 || cells[0] != "" {
+		for len(cells) > 0 && cells[len(cells)-1] == "" {
+			cells = cells[:len(cells)-1]
+		}
+		if len(cells) > 0 {
 			return cells, true
 		}
 	}

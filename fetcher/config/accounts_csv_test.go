@@ -25,6 +25,7 @@ func TestReadMoves(t *testing.T) {
 	for name, text := range map[string]string{
 		"plain":      "from,to,folder\npop3s://jane@pop.isp.example,imaps://jane@imap.home.example,\nisp,home,\"Old, 2026\"\n",
 		"windows":    "\ufefffrom;to;folder\r\npop3s://jane@pop.isp.example;imaps://jane@imap.home.example\r\nisp;home;Old, 2026\r\n\r\n",
+		"blank ends": "from;to;folder;;\r\npop3s://jane@pop.isp.example;imaps://jane@imap.home.example;;;;;\r\nisp;home;Old, 2026;;\r\n;;;;\r\n",
 		"tabs":       "From\tFolder\tTo\npop3s://jane@pop.isp.example\t\timaps://jane@imap.home.example\nisp\tOld, 2026\thome",
 		"blanks":     " from , to , folder \n \"pop3s://jane@pop.isp.example\", imaps://jane@imap.home.example , \n isp,\thome , \"Old, 2026\"\n  \n",
 		"all quoted": "\"from\",\"to\",\"folder\"\n\"pop3s://jane@pop.isp.example\",\"imaps://jane@imap.home.example\",\"\"\n\"isp\",\"home\",\"Old, 2026\"\n",
@@ -99,7 +100,7 @@ var badTables = []string{
 	"# nothing\n",
 	"from,to\n",
 	"pop3s://jane@pop.isp.example,imaps://jane@imap.home.example," + canary + "\n",
-	"from,too,folder,folder,\nisp,home,a,b\n",
+	"from,too,folder,folder,,from\nisp,home,a,b\n",
 	"from;to;password1;pasword2;passwd\nisp;home;" + canary + ";" + canary + ";" + canary + "\n",
 	"# before\nfrom,to,source\nisp,home,x\n",
 	"from,to,folder\nisp\n,home\n,,x\nisp,home,\"a,b\",c," + canary + "\nisp,home,a//b\n",
