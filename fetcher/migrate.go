@@ -3,6 +3,7 @@ package fetcher
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -320,7 +321,7 @@ func hopeless(err error) bool {
 	case errors.As(err, &me):
 		return false
 	case errors.As(err, &te):
-		return strings.Contains(te.Reply, "[OVERQUOTA]")
+		return strings.Contains(te.Reply, "[OVERQUOTA]") || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
 	}
 	return false
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -111,6 +112,9 @@ func TestMigrate_ends(t *testing.T) {
 				return nil, false
 			}
 		}, "home: " + full.Error(), false, 3},
+		{"no directory", func(w *world) {
+			w.target.away = &targets.Error{Fault: targets.Down, Op: `folder "INBOX"`, Err: fmt.Errorf("mkdir: %w", fs.ErrNotExist)}
+		}, "home: folder \"INBOX\": mkdir: " + fs.ErrNotExist.Error(), false, 0},
 		{"away", func(w *world) {
 			w.target.away = &targets.Error{Fault: targets.Down, Op: "EXAMINE", Reply: "NO [UNAVAILABLE] later"}
 		}, "home: EXAMINE: NO [UNAVAILABLE] later", true, 0},
