@@ -137,7 +137,7 @@ func (m *mover) outlooks(ctx context.Context) []*outlook {
 func (m *mover) outlook(ctx context.Context, mv *move) *outlook {
 	o := &outlook{move: mv}
 	err := func() error {
-		ts, err := m.config.Open(m.log, mv.state.targets...)
+		ts, err := m.config.Open(m.log, targetsOf(mv.job)...) // its state may have thousands
 		if err != nil {
 			return err
 		}

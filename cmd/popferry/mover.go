@@ -15,6 +15,7 @@ import (
 	"popferry/fetcher/config"
 	"popferry/fetcher/daemon"
 	"popferry/fetcher/state"
+	"popferry/targets"
 )
 
 // mover moves accounts: each job of its configuration is one account that goes
@@ -26,6 +27,7 @@ type mover struct {
 	moves  []*move             // by job
 	under  map[jobOfName]*move // by job and account
 	view   runView
+	rates  map[string][]targets.Rate
 	base   *fetcher.Fetcher // what those of all states share
 	rows   *reportRows      // nil for none
 
@@ -69,7 +71,7 @@ type move struct {
 
 func newMover(a *app, c *config.Config, o migrateOptions) *mover {
 	m := &mover{
-		app: a, config: c, o: o,
+		app: a, config: c, o: o, rates: c.Rates(),
 		under: map[jobOfName]*move{}, states: map[string]*memories{},
 	}
 	for _, j := range c.Jobs {
@@ -79,13 +81,16 @@ func newMover(a *app, c *config.Config, o migrateOptions) *mover {
 			s = &memories{path: path, own: path != c.State, history: &daemon.Recorder{Config: c, Explain: explained}}
 			m.states[path] = s
 		}
-		s.targets = append(s.targets, slices.Concat(j.Targets, j.Rules.Targets())...)
+		s.targets = append(s.targets, targetsOf(j)...)
 		mv := &move{job: j, account: j.Accounts[0], target: c.Targets[j.Targets[0]], state: s, tally: newTally(c)}
 		m.moves = append(m.moves, mv)
 		m.under[jobOfName{j.Name, mv.account.Name}] = mv
 	}
 	return m
 }
+
+// targetsOf are those that a job needs.
+func targetsOf(j *config.Job) []string { return slices.Concat(j.Targets, j.Rules.Targets()) }
 
 // run moves everything and tells what became of it.
 func (m *mover) run(ctx context.Context) error {
@@ -176,7 +181,7 @@ func (m *mover) open(ctx context.Context, s *memories) (err error) {
 		return errors.Join(err, store.Close())
 	}
 	s.store = store
-	s.fetcher = m.base.With(ts, m.config.Rates())
+	s.fetcher = m.base.With(ts, m.rates)
 	s.fetcher.State, s.fetcher.Record, s.fetcher.Spool = store, s.history.Record, filepath.Join(filepath.Dir(s.path), "spool")
 	if s.own {
 		s.fetcher.Spool = s.path + ".spool"
