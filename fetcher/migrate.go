@@ -28,7 +28,11 @@ type Migrated struct {
 	// this call, but Held, Failed, Skipped, Left and Down are as the last pass that
 	// copied has them.
 	Report
-	Before int    // messages that were at their targets when it began, as the state says; the maildrop had them when last listed
+
+	// As the state had it at the beginning, of messages that the maildrop had when
+	// last listed:
+	Before int    // at their targets
+	Passed int    // left alone for good by an earlier FirstRun
 	Proof  *Proof // nil if nothing was compared
 }
 
@@ -64,16 +68,16 @@ func (f *Fetcher) Migrate(ctx context.Context, j *Job, a *Account, o MigrateOpti
 	if later {
 		copying.Keep = Keep{Forever: true, Final: true}
 	}
-	_, before, err := m.arrived(ctx)
+	_, before, passed, err := m.earlier(ctx)
 	if err != nil {
 		return Migrated{}, err
 	}
 	err = m.passes(ctx, &copying)
-	out := Migrated{Report: m.total, Before: before}
+	out := Migrated{Report: m.total, Before: before, Passed: passed}
 	if err != nil || ctx.Err() != nil || !o.Compare {
 		return out, err
 	}
-	arrived, _, err := m.arrived(ctx)
+	arrived, _, _, err := m.earlier(ctx)
 	if err != nil {
 		return out, err
 	}
@@ -90,23 +94,30 @@ func (f *Fetcher) Migrate(ctx context.Context, j *Job, a *Account, o MigrateOpti
 	return out, err
 }
 
-// arrived are the rows of the messages that, as the state says, are where they
-// should be, and how many of these are at targets and on the maildrop.
-func (m *migration) arrived(ctx context.Context) (rows map[int64]bool, listed int, err error) {
+// earlier is what the state knows of an account's messages: the rows of those that
+// are where they should be, and of those listed last how many are at targets and
+// how many were left alone.
+func (m *migration) earlier(ctx context.Context) (arrived map[int64]bool, before, passed int, err error) {
 	known, err := m.f.State.Known(ctx, m.account.Source())
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
-	rows = make(map[int64]bool, len(known.Messages))
+	arrived = make(map[int64]bool, len(known.Messages))
 	for _, msg := range known.Messages {
-		if msg.Status == state.StatusSafe || msg.Status == state.StatusDropped {
-			rows[msg.ID] = true
-		}
-		if msg.Status == state.StatusSafe && msg.AbsentSince.IsZero() && msg.DelSentAt.IsZero() {
-			listed++
+		listed := msg.AbsentSince.IsZero() && msg.DelSentAt.IsZero()
+		switch {
+		case msg.Status == state.StatusSafe:
+			arrived[msg.ID] = true
+			if listed {
+				before++
+			}
+		case msg.Status == state.StatusDropped:
+			arrived[msg.ID] = true
+		case msg.Status == state.StatusMarked && listed:
+			passed++
 		}
 	}
-	return rows, listed, nil
+	return arrived, before, passed, nil
 }
 
 // migration is one run of Migrate.

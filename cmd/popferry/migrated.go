@@ -68,7 +68,7 @@ func (mv *move) counts() string {
 		{r.Duplicate, "already there"},
 		{mv.before(), "moved before"},
 		{r.Dropped, "dropped by rule"},
-		{r.Skipped + r.Marked, "left alone"},
+		{mv.skipped(), "left alone"},
 		{r.Held, "held"},
 		{r.Failed, "failed"},
 		{r.Deleted, "deleted on the maildrop"},
@@ -91,8 +91,11 @@ func (mv *move) before() int {
 	if r.Pass == "" || r.OnServer == 0 {
 		return 0
 	}
-	return max(0, min(mv.Before, r.OnServer-r.Delivered-r.Recovered-r.Dropped-r.Skipped-r.Marked-r.Held-r.Failed))
+	return max(0, min(mv.Before, r.OnServer-r.Delivered-r.Recovered-r.Dropped-mv.skipped()-r.Held-r.Failed))
 }
+
+// skipped is how many messages are left alone, by this call or for good.
+func (mv *move) skipped() int { return mv.Report.Skipped + mv.Report.Marked + mv.Passed }
 
 // conclude tells how it went, writes the report, and returns how the command ends.
 func (m *mover) conclude(ctx context.Context) exit {
@@ -369,7 +372,7 @@ func (mv *move) line() jsonMoved {
 	r := &mv.Report
 	l := jsonMoved{
 		Type: "migrated", Job: mv.job.Name, Account: mv.account.Name, Target: mv.target.Name, Messages: r.OnServer,
-		Copied: mv.copied(), Duplicate: r.Duplicate, Before: mv.before(), Dropped: r.Dropped, Skipped: r.Skipped + r.Marked, Held: r.Held, Failed: r.Failed,
+		Copied: mv.copied(), Duplicate: r.Duplicate, Before: mv.before(), Dropped: r.Dropped, Skipped: mv.skipped(), Held: r.Held, Failed: r.Failed,
 		Deleted: r.Deleted, Bytes: r.Bytes, Seconds: mv.took.Seconds(), Checked: mv.Proof != nil, Doubts: len(mv.Lacking()),
 		Code: mv.code, Result: mv.verdict(),
 	}
