@@ -7,6 +7,7 @@ import (
 
 	"popferry/fetcher/maildrop/maildroptest"
 	"popferry/fetcher/state"
+	"popferry/rules"
 )
 
 // isQuiet reports whether the next pass need not look at the messages, if the
@@ -112,5 +113,23 @@ func TestQuiet_never(t *testing.T) {
 				t.Error("it is quiet")
 			}
 		})
+	}
+}
+
+// TestQuiet_final: that nothing is left to do where rules count for nothing does not
+// say that there is nothing where they count, nor the other way round.
+func TestQuiet_final(t *testing.T) {
+	w := newWorld(t).start()
+	w.obey(rules.Rule{Name: "short", Then: rules.Then{Keep: &rules.Keep{For: 24 * time.Hour}}})
+	w.fill(3)
+	w.account.Keep = Keep{Forever: true, Final: true}
+	w.mustPass()
+	w.now = w.now.Add(48 * time.Hour)
+	if r := w.mustPass(); r.Deleted != 0 || !w.isQuiet() {
+		t.Fatalf("%+v", r)
+	}
+	w.account.Keep = Keep{Forever: true}
+	if r := w.mustPass(); r.Deleted != 3 || w.left() != 0 {
+		t.Errorf("%+v", r)
 	}
 }
