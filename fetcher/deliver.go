@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type sink struct {
 	blocked map[string]error // box → why nothing goes there until it was searched
 	shelves map[string]*shelf
 	streak  []state.Failed // charges for one and the same reply, one after the other
+
+	interrupted bool // a delivery was, and that was told
 
 	lost     int                       // messages of which a relay did not say whether it has them
 	refusals map[string][]state.Failed // of a relay, by recipient and words
@@ -71,6 +74,15 @@ func newSink(name string, t targets.Target) *sink {
 	s.comparer, _ = t.(targets.Comparer)
 	s.relay, _ = t.(targets.Relay)
 	return s
+}
+
+// firstInterruption reports whether no delivery of this pass was interrupted before.
+func (s *sink) firstInterruption() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := !s.interrupted
+	s.interrupted = true
+	return first
 }
 
 func (s *sink) downErr() error {
@@ -250,7 +262,11 @@ func (p *pass) notSent(ctx context.Context, l *letter, part *part, s *sink, box 
 	if fault == targets.Unsure {
 		// The intent stays: it is looked up before anything else goes there.
 		l.unsure = true
-		p.log.Warn("a delivery was interrupted and will be looked up", "uidl", endpoint.Printable(l.UIDL, 80), "target", s.name, "err", err)
+		level := slog.LevelDebug // one connection may have a hundred of them
+		if s.firstInterruption() {
+			level = slog.LevelWarn
+		}
+		p.log.Log(ctx, level, "a delivery was interrupted and will be looked up, like any others under way", "uidl", endpoint.Printable(l.UIDL, 80), "target", s.name, "err", err)
 		return err
 	}
 	failed := state.Failed{

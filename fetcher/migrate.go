@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"popferry/fetcher/maildrop"
@@ -213,6 +215,9 @@ func (m *migration) add(r Report) {
 	}
 	t := m.total
 	m.total = r
+	if r.LoggedIn.IsZero() { // as before, where it was not reached
+		m.total.LoggedIn, m.total.LoginDelay = t.LoggedIn, t.LoginDelay
+	}
 	if t.Pass == "" {
 		return
 	}
@@ -273,7 +278,7 @@ func (m *migration) next(r Report, why error) (until time.Time, ok bool) {
 	}
 	idle := time.Since(m.moved) - m.asked
 	switch {
-	case why != nil && hopeless(why):
+	case why != nil && (hopeless(why) || !m.began && mistyped(why)):
 		return now, false
 	case why == nil && r.Failed == 0 && r.Used != nil:
 		return now.Add(max(r.Used.Until.Sub(now), first.Sub(now), time.Second)), true
@@ -315,6 +320,12 @@ const (
 	longestWish  = time.Hour
 	longestAsked = 24 * time.Hour
 )
+
+// mistyped reports whether nothing at all answers where a server should be.
+func mistyped(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns) && dns.IsNotFound || errors.Is(err, syscall.ECONNREFUSED)
+}
 
 // hopeless reports whether trying again makes no sense before a person has done
 // something about err.

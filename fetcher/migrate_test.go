@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -391,5 +392,21 @@ func TestMigrate_loginDelay(t *testing.T) {
 	}
 	if waits := w.waits(); len(waits) != 1 || !strings.Contains(waits[0].Reason, "LOGIN-DELAY") || time.Since(began) < 2*time.Second {
 		t.Errorf("after %v: %+v", time.Since(began), waits)
+	}
+}
+
+// TestMigrate_mistyped: nobody is to wait for a server that is not there.
+func TestMigrate_mistyped(t *testing.T) {
+	w := newWorld(t)
+	w.fill(1)
+	w.start()
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody.Close()
+	w.account.Maildrop.Port = nobody.Addr().(*net.TCPAddr).Port
+	if r, err := w.migrate(t.Context(), time.Hour, nil); err == nil || len(w.waits()) != 0 {
+		t.Errorf("%v, %+v", err, r)
 	}
 }
