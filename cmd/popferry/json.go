@@ -26,6 +26,7 @@ type jsonView struct {
 // to show progress. It is to be closed.
 func newJSONView(a *app, c *config.Config, o viewOptions) *jsonView {
 	v := &jsonView{w: a.stdout, progress: o.progress, sums: newProgress(c, o.before)}
+	v.sums.all, v.sums.expect = o.accounts, o.expect
 	every := time.Duration(0)
 	if o.progress {
 		every = time.Second

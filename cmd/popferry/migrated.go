@@ -122,6 +122,8 @@ func (m *mover) conclude(ctx context.Context) exit {
 		if err := m.rows.close(m.moves); err != nil {
 			m.report(explain(err, where{}))
 			code = worse(code, exitState)
+		} else if !m.o.json {
+			m.stdout.printf("  Report: %s, and each message in %s\n", m.rows.accounts, m.rows.messages)
 		}
 	}
 	e := exit{code: code}
@@ -199,22 +201,27 @@ func (m *mover) result(mv *move, stopped bool) {
 		b.WriteString(checked(mv.Proof, m.o.verify == verifyDeep))
 	}
 	m.stdout.print(b.String())
-	b.Reset()
+	m.lacks(mv)
+	if mv.ended && len(doubts) == 0 && mv.account.Keep.Forever && mv.Report.Left > mv.Report.Held {
+		m.stdout.printf("  Mail is still on %s. To delete it there, add --keep 0d to the command.\n", mv.account.Maildrop.Host)
+	}
+}
+
+// lacks tells which messages of an account are not where they should be, and what
+// to do about them.
+func (m *mover) lacks(mv *move) {
+	var b strings.Builder
+	doubts := mv.Lacking()
 	if len(doubts) > 0 {
 		m.proven(mv.Proof, m.o.verify == verifyDeep)
 	}
-	if n := mv.Report.Held; n > 0 {
+	if mv.Report.Held > 0 {
 		fmt.Fprintf(&b, "  Held: popferry held list%s\n", m.stateFlag(mv))
 	}
 	if len(doubts) > 0 && !mv.account.Keep.Forever {
 		b.WriteString("  Nothing was deleted, because both sides are not the same.\n")
 	}
 	b.WriteString(m.again(mv, doubts))
-	switch {
-	case !mv.ended || len(doubts) > 0:
-	case mv.account.Keep.Forever && mv.Report.Left > mv.Report.Held:
-		fmt.Fprintf(&b, "  Mail is still on %s. To delete it there, add --keep 0d to the command.\n", mv.account.Maildrop.Host)
-	}
 	m.stdout.print(b.String())
 }
 
@@ -307,9 +314,22 @@ func (m *mover) table() {
 		text = strings.ReplaceAll(text, "\n"+mark, "\n"+m.stdout.paint(sgr, mark))
 	}
 	m.stdout.print("\n" + text)
+	told := 0
+	for _, mv := range list {
+		if len(mv.Lacking())+mv.Report.Held == 0 || told == lacksMost {
+			continue
+		}
+		if told++; len(mv.Lacking()) == 0 {
+			m.stdout.print(endpoint.Printable(mv.account.Name, 60) + "\n")
+		}
+		m.lacks(mv)
+	}
 	m.stdout.printf("%s of %s done: %s copied, %s already there, %s moved before, %s\n", humanize.Comma(int64(done)), count(len(list), "account"),
 		humanize.Comma(int64(copied)), humanize.Comma(int64(there)), humanize.Comma(int64(before)), octets(bytes))
 }
+
+// lacksMost is of how many accounts of a table it is told which messages lack.
+const lacksMost = 5
 
 // needed leaves out the columns of a table that say nothing of any row: in these
 // there is no number but 0.

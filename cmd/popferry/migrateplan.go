@@ -56,6 +56,12 @@ func (m *mover) plan(ctx context.Context) (begin bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	m.expect = map[string]amount{}
+	for _, o := range list {
+		if o.problem == nil {
+			m.expect[o.account.Name] = m.expect[o.account.Name].plus(amount{o.New, o.NewOctets})
+		}
+	}
 	m.budgets = newProgress(m.config, before).budgets
 	if e, stopped := interruption(ctx); stopped {
 		return false, e
@@ -186,8 +192,8 @@ func (m *mover) planOf(o *outlook) string {
 		}
 	}
 	parts = append(parts, m.stays(o))
-	if t, ok := m.time([]*outlook{o}); ok && o.New > 0 {
-		parts = append(parts, "about "+eta(t))
+	if t := m.time([]*outlook{o}); t != "" {
+		parts = append(parts, t)
 	}
 	return line("From", from, count(o.Messages, "message")+", "+octets(o.Octets)) +
 		line("To", to, atTarget(o)) +
@@ -235,7 +241,7 @@ func (m *mover) stays(o *outlook) string {
 	switch k := o.account.Keep; {
 	case k.Forever:
 		return "keep everything on " + host
-	case k.For == 0 && m.o.verify == verifyNo:
+	case k.For == 0 && (m.o.verify == verifyNo || o.account.Consumes || o.target.Type == "lmtp" || o.target.Type == "smtp"):
 		return "delete on " + host + " what was copied"
 	case k.For == 0:
 		return "delete on " + host + " what was copied and compared"
@@ -244,9 +250,9 @@ func (m *mover) stays(o *outlook) string {
 	}
 }
 
-// time is how long copying takes if servers are as fast as usual, and as rates
-// allow.
-func (m *mover) time(list []*outlook) (time.Duration, bool) {
+// time says how long copying takes if servers are as fast as usual, and as rates
+// allow; "" if nobody can say.
+func (m *mover) time(list []*outlook) string {
 	var all amount
 	toDo := map[string]amount{}
 	for _, o := range list {
@@ -264,7 +270,14 @@ func (m *mover) time(list []*outlook) (time.Duration, bool) {
 			rations = append(rations, ration{rate: b.rate, left: left, spent: b.spent(time.Now())})
 		}
 	}
-	return timeLeft(all, usualPace, rations)
+	t, ok := timeLeft(all, usualPace, rations)
+	switch free, _ := timeLeft(all, usualPace, nil); {
+	case !ok || all.messages == 0:
+		return ""
+	case t > free:
+		return "about " + eta(t) + ", as rates allow"
+	}
+	return "about " + eta(t) + " at " + octets(usualPace) + "/s"
 }
 
 // planTable is the plan for many accounts.
@@ -285,8 +298,8 @@ func (m *mover) planTable(list []*outlook) {
 	}
 	table(m.stdout, needed(rows), 40)
 	text := fmt.Sprintf("%s: copy %s, %s", count(len(list)-bad, "account"), count(known.copied, "message"), octets(known.octets))
-	if t, ok := m.time(list); ok && known.copied > 0 {
-		text += " · about " + eta(t) + " one after the other"
+	if t := m.time(list); t != "" {
+		text += " · " + t + ", one after the other"
 	}
 	if bad > 0 {
 		text += fmt.Sprintf(" · %s cannot be moved now", count(bad, "account"))

@@ -31,7 +31,8 @@ type mover struct {
 	base   *fetcher.Fetcher // what those of all states share
 	rows   *reportRows      // nil for none
 
-	budgets []*budget // of the plan
+	budgets []*budget         // of the plan
+	expect  map[string]amount // by account: what the plan has found to do
 
 	mu     sync.Mutex // guards what of memories changes
 	states map[string]*memories
@@ -108,7 +109,7 @@ func (m *mover) run(ctx context.Context) error {
 			return err
 		}
 	}
-	shown := viewOptions{progress: m.o.progress, first: m.o.first(), asks: m.o.asks, before: before}
+	shown := viewOptions{progress: m.o.progress, first: m.o.first(), asks: m.o.asks, before: before, accounts: len(m.config.Accounts), expect: m.expect}
 	if m.o.json {
 		m.view = newJSONView(m.app, m.config, shown)
 	} else {
@@ -129,15 +130,18 @@ func (m *mover) run(ctx context.Context) error {
 // sentBefore is what has used up the rates of the targets before.
 func (m *mover) sentBefore(ctx context.Context) (map[string][]state.Sent, error) {
 	all := map[string][]state.Sent{}
-	if len(m.config.Rates()) == 0 {
+	if len(m.rates) == 0 {
 		return all, nil
 	}
 	for _, path := range sorted(m.states) {
+		if !slices.ContainsFunc(m.states[path].targets, func(name string) bool { return len(m.rates[name]) > 0 }) {
+			continue
+		}
 		s, err := view(ctx, path)
 		if err != nil || s == nil {
 			continue // opening it tells
 		}
-		before, err := sentBefore(ctx, m.config, s, time.Now())
+		before, err := sentBefore(ctx, m.config, s, time.Now(), m.states[path].targets...)
 		if err = errors.Join(err, s.Close()); err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"hash/maphash"
 	"slices"
 	"strings"
@@ -35,6 +36,9 @@ func (a amount) minus(b amount) amount {
 type progress struct {
 	config *config.Config
 	seed   maphash.Seed
+
+	all    int               // accounts that a migration moves; 0 for others, which are named by their jobs
+	expect map[string]amount // by account: what a plan has found to do
 
 	mu       sync.Mutex
 	jobs     map[string]bool
@@ -96,10 +100,14 @@ func newProgress(c *config.Config, before map[string][]state.Sent) *progress {
 }
 
 // sentBefore is what went to targets with rates before now, as far as it matters
-// to these.
-func sentBefore(ctx context.Context, c *config.Config, s *state.Store, now time.Time) (map[string][]state.Sent, error) {
+// to these. names are the targets that the state knows, or none for all.
+func sentBefore(ctx context.Context, c *config.Config, s *state.Store, now time.Time, names ...string) (map[string][]state.Sent, error) {
 	before := map[string][]state.Sent{}
-	for target, rates := range c.Rates() {
+	if len(names) == 0 {
+		names = sorted(c.Targets)
+	}
+	for _, target := range names {
+		rates := c.Targets[target].Rates
 		memory := targets.NewLimiter(rates, nil).Memory()
 		if s == nil || memory == 0 {
 			continue
@@ -242,6 +250,9 @@ func (p *progress) figures(now time.Time) figures {
 	if len(p.jobs) > 1 {
 		f.name = count(len(p.jobs), "job")
 	}
+	if p.all > 0 {
+		f.name = p.moved()
+	}
 	f.name = endpoint.Printable(f.name, 200)
 	if len(p.accounts) == 1 {
 		f.account = sorted(p.accounts)[0]
@@ -263,6 +274,11 @@ func (p *progress) figures(now time.Time) figures {
 			}
 		}
 	}
+	for name, more := range p.expect {
+		if p.accounts[name] == nil { // its turn has not come
+			f.of = f.of.plus(more)
+		}
+	}
 	var rations []ration
 	for _, b := range p.budgets {
 		rations = append(rations, ration{rate: b.rate, spent: b.spent(now), left: toDo[b.target]})
@@ -270,6 +286,15 @@ func (p *progress) figures(now time.Time) figures {
 	f.left, f.known = timeLeft(f.of.minus(f.done), float64(f.rate), rations)
 	f.stand(p)
 	return f
+}
+
+// moved is what a migration is called: its account, or how many of them have come
+// to their end.
+func (p *progress) moved() string {
+	if p.all == 1 {
+		return strings.Join(sorted(p.accounts), "")
+	}
+	return fmt.Sprintf("%d/%d accounts", len(p.accounts)-len(p.underWay()), p.all)
 }
 
 // total is all there is to do. Messages that are larger than LIST said, or that

@@ -165,6 +165,36 @@ func TestProgress_accounts(t *testing.T) {
 	}
 }
 
+// Of a migration the whole is known from its plan, also what has not begun.
+func TestProgress_moves(t *testing.T) {
+	p := newProgress(parse(t, twoAccounts), nil)
+	p.all, p.expect = 2, map[string]amount{"isp": {10, 1000}, "old": {5, 500}}
+	c := &course{at: noon, view: p, pass: "one"}
+	told := func(want string) {
+		t.Helper()
+		f := p.figures(c.at)
+		if got := fmt.Sprintf("%s %d/%d %d", f.name, f.done.messages, f.of.messages, f.of.octets); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	told("0/2 accounts 0/15 1500")
+	c.event(0, fetcher.Event{Kind: fetcher.PassStart})
+	c.event(0, listedNow(8, 900))
+	c.event(time.Second, outcome(fetcher.Delivered, "a", 100))
+	told("0/2 accounts 1/13 1400")
+	c.event(0, fetcher.Event{Kind: fetcher.PassEnd, Report: &fetcher.Report{}})
+	told("1/2 accounts 1/13 1400")
+	c.event(0, fetcher.Event{Kind: fetcher.Comparing})
+	told("0/2 accounts 1/13 1400")
+	if f := p.figures(c.at); !f.compares || f.line(c.at).left != "comparing both sides …" || f.accounts(c.at) != "isp comparing both sides" {
+		t.Errorf("%+v", f)
+	}
+	c.event(0, fetcher.Event{Kind: fetcher.Compared})
+	told("1/2 accounts 1/13 1400")
+	p.all = 1
+	told("isp 1/13 1400")
+}
+
 func TestTimeLeft(t *testing.T) {
 	const mega, giga = 1_000_000, 1_000_000_000
 	day := targets.Rate{N: 500 * mega, Octets: true, Per: 24 * time.Hour}

@@ -20,6 +20,8 @@ type viewOptions struct {
 	first     string                  // --first-run, for the summaries
 	asks      <-chan os.Signal        // each asks for the progress now; nil for nobody
 	before    map[string][]state.Sent // see sentBefore; may be nil
+	accounts  int                     // see progress.all
+	expect    map[string]amount       // see progress.expect; may be nil
 }
 
 // textView shows passes to people, and in logs: how far all of them together
@@ -40,6 +42,7 @@ type textView struct {
 // to show progress. It is to be closed.
 func newTextView(a *app, c *config.Config, o viewOptions) *textView {
 	v := &textView{app: a, viewOptions: o, config: c, human: a.human || a.stdout.tty, sums: newProgress(c, o.before)}
+	v.sums.all, v.sums.expect = o.accounts, o.expect
 	asked := *a
 	asked.level = min(a.level, slog.LevelInfo)
 	v.loud = asked.logger()

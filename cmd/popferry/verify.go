@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -132,5 +133,18 @@ func explainMove(c *config.Config, account *fetcher.Account, err error) *problem
 			at.server = target.Server
 		}
 	}
-	return explain(err, at)
+	p := explain(err, at)
+	if c.File == "" {
+		for i, l := range p.lines {
+			p.lines[i] = inAddresses.Replace(l)
+		}
+	}
+	return p
 }
+
+// inAddresses puts hints about a configuration into the words of addresses.
+var inAddresses = strings.NewReplacer(
+	"110 with tls: starttls", "110 with pop3+starttls://", "143 with tls: starttls", "143 with imap+starttls://",
+	"tls: starttls", "pop3+starttls:// or imap+starttls://", "tls: implicit", "pop3s:// or imaps://", "tls: none, written out,", "+plain://",
+	"spelling of host:", "spelling of the host",
+)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -46,6 +47,9 @@ func ReadMoves(name string, r io.Reader) ([]Row, error) {
 		return nil, Errors{&Error{File: name, Code: "table-too-big", Text: fmt.Sprintf("larger than %d MiB, so it cannot be a table of accounts", maxTable>>20)}}
 	}
 	data = []byte(strings.TrimPrefix(string(data), "\ufeff"))
+	if divider.Match(data) {
+		data = append([]byte("#"), data...)
+	}
 	t := newTable(name, data)
 	if bad := invalidUTF8(data); bad != nil {
 		bad.File, bad.Code = name, "table-encoding"
@@ -67,6 +71,9 @@ func ReadMoves(name string, r io.Reader) ([]Row, error) {
 	}
 	return nil, Errors(t.d.errs)
 }
+
+// divider is a first line that tells spreadsheets what divides the columns.
+var divider = regexp.MustCompile(`^(?i:sep)=[,;\t]?\r?\n`)
 
 // table is a table of moves while it is read.
 type table struct {
