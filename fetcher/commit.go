@@ -52,7 +52,7 @@ func (p *pass) consign(ctx context.Context, l *letter, s *sink) error {
 		return err
 	}
 	// Once for all recipients: the message travels once.
-	if err := s.take(ctx, &l.message); err != nil {
+	if err := s.take(p.going, &l.message); err != nil {
 		s.shut("", err)
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -141,6 +142,9 @@ func (p *pass) deliver(ctx context.Context, l *letter) {
 		// is down for three passes would have it taken for one that breaks us.
 		_ = p.put(context.WithoutCancel(ctx), state.Unfetched{Messages: []int64{l.msg.ID}})
 	}
+	if len(errs) > 0 && !slices.ContainsFunc(errs, func(err error) bool { return !errors.Is(err, errStopped) }) {
+		return // it waited when a signal came, and is as if it had not been fetched
+	}
 	p.settle(l, errors.Join(errs...))
 }
 
@@ -193,7 +197,7 @@ func (p *pass) file(ctx context.Context, l *letter, part *part, s *sink) error {
 			return p.notSent(ctx, l, part, s, "", err)
 		}
 	}
-	if err := s.take(ctx, &l.message); err != nil {
+	if err := s.take(p.going, &l.message); err != nil {
 		return p.notSent(ctx, l, part, s, "", err)
 	}
 	ch = append(ch, state.Intent{

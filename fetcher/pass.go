@@ -42,6 +42,7 @@ type pass struct {
 	log     *slog.Logger
 	sinks   map[string]*sink // targets by name
 	eager   bool             // see Fetcher.pass
+	going   context.Context  // of the session: what waits for a rate when it ends has not begun
 
 	known   state.Account // ID is 0 until it was listed
 	missing bool          // something remembered is not in the listing
@@ -210,6 +211,7 @@ func (p *pass) downs() map[string]error {
 // session is one connection to the maildrop: list, fetch, deliver, delete,
 // QUIT.
 func (p *pass) session(ctx context.Context) (verdict, error) {
+	p.going = ctx
 	known, pending, err := p.remember(ctx)
 	if err != nil {
 		return finished, err

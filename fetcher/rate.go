@@ -92,8 +92,16 @@ func (s *sink) take(ctx context.Context, m *targets.Message) error {
 	if s.limit == nil {
 		return nil
 	}
-	return s.limit.Take(ctx, m.Size)
+	err := s.limit.Take(ctx, m.Size)
+	if err != nil && ctx.Err() != nil {
+		return errStopped
+	}
+	return err
 }
+
+// errStopped is of a message that was still waiting for its turn when the pass was
+// to end.
+var errStopped = errors.New("the pass ended before its turn came")
 
 // giveBack returns what a message took that was certainly not stored.
 func (s *sink) giveBack(m *targets.Message, err error) {

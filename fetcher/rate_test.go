@@ -2,6 +2,7 @@ package fetcher
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"strings"
 	"testing"
@@ -153,6 +154,24 @@ func TestRate_nothingToRecover(t *testing.T) {
 		}
 	}
 	if r, err := f.Pass(t.Context(), w.job, w.account); err != nil || r.Delivered != 3 {
+		t.Errorf("%v, %+v", err, r)
+	}
+	w.exactlyOnce()
+}
+
+// TestRate_stops: what waits for its turn when a signal comes is not in hand, and
+// nobody waits for it.
+func TestRate_stops(t *testing.T) {
+	w := newWorld(t).start()
+	w.fill(50)
+	ctx, cancel := context.WithCancel(t.Context())
+	w.target.before = func(*targets.Message) { cancel() }
+	began := time.Now()
+	r, err := w.rated("home", targets.Rate{N: 1, Per: time.Minute, Text: "1/min"}, nil)(ctx)
+	if took := time.Since(began); !errors.Is(err, context.Canceled) || r.Delivered != 1 || r.Failed != 0 || w.kinds()[Failed] != 0 || took > 10*time.Second {
+		t.Errorf("%v after %v, %+v", err, took, r)
+	}
+	if r, err := w.pass(t.Context()); err != nil || w.target.count("INBOX") != 50 {
 		t.Errorf("%v, %+v", err, r)
 	}
 	w.exactlyOnce()
