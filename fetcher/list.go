@@ -21,6 +21,10 @@ func (p *pass) list(ctx context.Context, conn *maildrop.Conn, known *state.Known
 	if err != nil {
 		return nil, err
 	}
+	p.listing = nil
+	if listing.Complete && !p.account.Consumes {
+		p.listing = listing.Entries
+	}
 	if p.quiet(known.Account) {
 		if bytes.Equal(known.Account.ListHash, p.hashOf(listing)) {
 			return p.unchanged(listing, known), nil

@@ -53,10 +53,10 @@ func (m *Migrated) Lacking() (list []Doubt) {
 }
 
 // Migrate runs passes over a until everything on its maildrop is at its targets,
-// held, or left alone for good; then it compares, if that is wanted, and only then
-// deletes what a's Keep does not want to stay, unless something is lacking: of what
-// was compared, not what has come since. A server
-// that shows messages only once has to be told in the pass that reads them.
+// held, or left alone for good. Then, if that is wanted, it compares what the last
+// of them has listed, and only then deletes what a's Keep does not want to stay,
+// unless something is lacking: of what was compared, not what has come since. A
+// server that shows messages only once has to be told in the pass that reads them.
 //
 // When a rate is used up it waits until that goes on, however long; when a server
 // is in trouble it tries again after growing pauses, until nothing has moved for as
@@ -129,19 +129,21 @@ type migration struct {
 	account  *Account
 	patience time.Duration
 
-	total Report
-	began bool          // something has come over
-	now   bool          // in the last pass
-	moved time.Time     // when that was last so, or the first pass ended
-	asked time.Duration // of waiting since then, as servers wanted it
+	total  Report
+	listed []maildrop.Entry // by the last session of the last pass; nil if that is not certain
+	began  bool             // something has come over
+	now    bool             // in the last pass
+	moved  time.Time        // when that was last so, or the first pass ended
+	asked  time.Duration    // of waiting since then, as servers wanted it
 }
 
 // passes runs passes over a until there is no more to do.
 func (m *migration) passes(ctx context.Context, a *Account) error {
 	m.moved = time.Time{}
 	for {
-		r, err := m.f.pass(ctx, m.job, a, true) // whoever asks now may have changed what put a message off
+		r, listed, err := m.f.pass(ctx, m.job, a, true) // whoever asks now may have changed what put a message off
 		m.add(r)
+		m.listed = listed
 		if ctx.Err() != nil || err == nil && !m.goesOn(r) {
 			return err
 		}
@@ -175,7 +177,7 @@ func (m *migration) compare(ctx context.Context, a *Account, deep bool) (*Proof,
 		}
 		m.f.event(Event{Kind: Comparing, Job: m.job.Name, Account: a.Name, Pass: m.total.Pass})
 		m.total.LoggedIn = m.f.now()
-		p, err := m.f.Verify(ctx, m.job, a, VerifyOptions{Deep: deep})
+		p, err := m.f.verify(ctx, m.job, a, VerifyOptions{Deep: deep}, m.listed)
 		m.f.event(Event{Kind: Compared, Job: m.job.Name, Account: a.Name, Pass: m.total.Pass, Err: err})
 		if err == nil {
 			return &p, nil

@@ -410,3 +410,39 @@ func TestMigrate_mistyped(t *testing.T) {
 		t.Errorf("%v, %+v", err, r)
 	}
 }
+
+// TestMigrate_compareListed: what the last pass has listed need not be listed again
+// to be compared, unless a message must be seen.
+func TestMigrate_compareListed(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		options  MigrateOptions
+		change   func(w *world)
+		sessions int
+		lacking  int
+	}{
+		{"ids and sizes", MigrateOptions{Compare: true}, nil, 1, 0},
+		{"contents, of which the state has the hashes", MigrateOptions{Compare: true, Deep: true}, nil, 1, 0},
+		{"one is missing, and to be described", MigrateOptions{Compare: true}, func(w *world) { w.target.remove("INBOX", "body 2") }, 2, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.fill(5)
+			w.start()
+			w.mustPass()
+			if c.change != nil {
+				c.change(w)
+			}
+			before := w.pop.Sessions()
+			st := w.open()
+			defer st.Close()
+			m, err := w.fetcher(st).Migrate(t.Context(), w.job, w.account, c.options)
+			if err != nil || m.Proof.Messages != 5 || len(m.Lacking()) != c.lacking || w.pop.Sessions()-before != c.sessions {
+				t.Errorf("%v, %d sessions, %+v", err, w.pop.Sessions()-before, m.Proof)
+			}
+			if c.lacking > 0 && m.Lacking()[0].Subject != "2" {
+				t.Errorf("%+v", m.Lacking())
+			}
+		})
+	}
+}

@@ -42,6 +42,7 @@ type pass struct {
 	log     *slog.Logger
 	sinks   map[string]*sink // targets by name
 	eager   bool             // see Fetcher.pass
+	listing []maildrop.Entry // likewise
 	going   context.Context  // of the session: what waits for a rate when it ends has not begun
 
 	known   state.Account // ID is 0 until it was listed
@@ -88,26 +89,28 @@ const (
 // error but counted in the report, which is valid in any case. ErrBusy means
 // that nothing was done.
 func (f *Fetcher) Pass(ctx context.Context, j *Job, a *Account) (Report, error) {
-	return f.pass(ctx, j, a, false)
+	r, _, err := f.pass(ctx, j, a, false)
+	return r, err
 }
 
 // pass is Pass. An eager one does not wait until the time has come of messages that
-// were put off.
-func (f *Fetcher) pass(ctx context.Context, j *Job, a *Account, eager bool) (Report, error) {
+// were put off. listed is what lay on the maildrop when its last session began, nil
+// if that is not known for certain.
+func (f *Fetcher) pass(ctx context.Context, j *Job, a *Account, eager bool) (_ Report, listed []maildrop.Entry, _ error) {
 	p, err := f.newPass(j, a)
 	if err != nil {
-		return Report{Job: j.Name, Account: a.Name}, err
+		return Report{Job: j.Name, Account: a.Name}, nil, err
 	}
 	p.eager = eager
 	if !f.lockSource(p.source) {
-		return p.report, ErrBusy
+		return p.report, nil, ErrBusy
 	}
 	defer f.unlockSource(p.source)
 	defer p.releaseShelves()
 	f.event(Event{Kind: PassStart, Job: j.Name, Account: a.Name, Pass: p.id})
 	err = p.run(ctx)
 	p.finish(err)
-	return p.report, err
+	return p.report, p.listing, err
 }
 
 func (f *Fetcher) newPass(j *Job, a *Account) (*pass, error) {

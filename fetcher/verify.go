@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"popferry/fetcher/maildrop"
 	"popferry/fetcher/state"
 	"popferry/rules"
 	"popferry/targets"
@@ -109,13 +110,19 @@ func (e *TargetError) Unwrap() error { return e.Err }
 // An error says that it could not be found out, a *TargetError whose fault that is; the
 // Proof is then worth nothing.
 func (f *Fetcher) Verify(ctx context.Context, j *Job, a *Account, o VerifyOptions) (Proof, error) {
+	return f.verify(ctx, j, a, o, nil)
+}
+
+// verify is Verify of what a session has listed a moment ago: then nobody need log
+// in once more, as long as no message must be read. With nil it lists.
+func (f *Fetcher) verify(ctx context.Context, j *Job, a *Account, o VerifyOptions, listed []maildrop.Entry) (Proof, error) {
 	proof := Proof{Job: j.Name, Account: a.Name}
 	p, err := f.newPass(j, a)
 	if err != nil {
 		return proof, err
 	}
 	v := &verification{
-		f: f, p: p, deep: o.Deep, start: f.now(), proof: &proof, src: &source{p: p},
+		f: f, p: p, deep: o.Deep, start: f.now(), proof: &proof, src: &source{p: p, entries: slices.Clone(listed), listed: listed != nil},
 		seed: maphash.MakeSeed(), sites: map[string]*site{}, texts: []string{""}, told: map[string]bool{},
 	}
 	defer v.src.close()

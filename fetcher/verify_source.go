@@ -17,18 +17,30 @@ import (
 // take.
 type source struct {
 	p       *pass
-	conn    *maildrop.Conn
+	conn    *maildrop.Conn   // nil until it is needed, if listed
+	listed  bool             // entries are known without asking
 	entries []maildrop.Entry // of the first listing; Num is of conn, 0 for one that is gone
 	left    int              // entries that are
 }
 
 func (s *source) open(ctx context.Context) error {
+	if s.listed {
+		return nil
+	}
 	listing, err := s.dial(ctx)
 	for _, w := range listing.Warnings {
 		s.p.warn(w)
 	}
 	s.entries = listing.Entries
 	return err
+}
+
+// connected connects if that was not needed before.
+func (s *source) connected(ctx context.Context) error {
+	if s.conn != nil {
+		return nil
+	}
+	return s.again(ctx)
 }
 
 func (s *source) dial(ctx context.Context) (l maildrop.Listing, err error) {
@@ -157,6 +169,12 @@ func retrieved(c *maildrop.Conn) asking { return c.Retrieve }
 // headers calls do with the header of each entry, nil if the server does not show
 // it. A server without TOP is asked for whole messages.
 func (s *source) headers(ctx context.Context, list []int32, do func(entry int32, head []byte, err error) error) error {
+	if len(list) == 0 {
+		return nil
+	}
+	if err := s.connected(ctx); err != nil {
+		return err
+	}
 	way := heads
 	if !s.conn.Caps().TOP {
 		way = retrieved
@@ -175,6 +193,12 @@ func (s *source) headers(ctx context.Context, list []int32, do func(entry int32,
 
 // specimens is as headers for as much of messages as rules look at.
 func (s *source) specimens(ctx context.Context, list []int32, do func(entry int32, m *rules.Message, err error) error) error {
+	if len(list) == 0 {
+		return nil
+	}
+	if err := s.connected(ctx); err != nil {
+		return err
+	}
 	return s.each(ctx, list, whole, func(entry int32, inc maildrop.Incoming) error {
 		if inc.Err != nil {
 			return do(entry, nil, inc.Err)
@@ -190,6 +214,12 @@ func (s *source) specimens(ctx context.Context, list []int32, do func(entry int3
 // digests calls do with the canonical hash and size of each entry. Some servers cut what
 // TOP shows: what has not the size that LIST says is read by RETR.
 func (s *source) digests(ctx context.Context, list []int32, do func(entry int32, h targets.Hash, size int64, err error)) error {
+	if len(list) == 0 {
+		return nil
+	}
+	if err := s.connected(ctx); err != nil {
+		return err
+	}
 	var cut []int32
 	read := func(way func(*maildrop.Conn) asking, list []int32, final bool) error {
 		return s.each(ctx, list, way, func(entry int32, inc maildrop.Incoming) error {
