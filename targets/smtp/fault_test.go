@@ -359,7 +359,8 @@ func TestDeliver_pipelines(t *testing.T) {
 	}
 	wg.Wait()
 	const trip = 20 * time.Millisecond
-	if trips := time.Since(begun) / trip; trips > n+n/2 {
+	// One each, and what a busy machine adds; without PIPELINING it would be four.
+	if trips := time.Since(begun) / trip; trips > 2*n {
 		t.Errorf("%d messages took %d round trips", n, trips)
 	}
 	if s.Count("EHLO") != 1 || s.Count("RSET") != 0 || s.Count("MAIL") != n || s.Count("") != 1 {
