@@ -19,8 +19,8 @@ import (
 
 var (
 	loadAccounts = flag.Int("accounts", 30, "how many accounts TestLoad has")
-	loadEvery    = flag.Duration("every", 2*time.Second, "how often each of them is fetched from")
-	loadFor      = flag.Duration("for", 5*time.Second, "for how long")
+	loadEvery    = flag.Duration("every", time.Second, "how often each of them is fetched from")
+	loadFor      = flag.Duration("for", 3*time.Second, "for how long")
 )
 
 // Many accounts on one daemon: none misses a pass, connections are bounded. It
