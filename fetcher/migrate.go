@@ -106,7 +106,10 @@ func (m *migration) earlier(ctx context.Context) (arrived map[int64]bool, before
 	}
 	arrived = make(map[int64]bool, len(known.Messages))
 	for _, msg := range known.Messages {
-		listed := msg.AbsentSince.IsZero() && msg.DelSentAt.IsZero()
+		if !msg.AbsentSince.IsZero() {
+			continue // nobody compares what is not listed, and it may come back
+		}
+		listed := msg.DelSentAt.IsZero()
 		switch {
 		case msg.Status == state.StatusSafe:
 			arrived[msg.ID] = true

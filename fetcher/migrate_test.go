@@ -446,3 +446,29 @@ func TestMigrate_compareListed(t *testing.T) {
 		})
 	}
 }
+
+// TestMigrate_hidden: servers list a part of a maildrop now and then. What was not
+// listed was not compared, and is not deleted when it is listed again.
+func TestMigrate_hidden(t *testing.T) {
+	w := newWorld(t)
+	w.fill(12)
+	w.start()
+	w.mustPass()
+	raw := "Message-ID: <3@x>\r\nSubject: 3\r\n\r\nbody 3\r\n"
+	w.pop.Remove("jane", "u003")
+	w.target.remove("INBOX", "body 3") // which a comparison would find
+	st := w.open()
+	defer st.Close()
+	f := w.fetcher(st)
+	seen := f.Event
+	f.Event = func(e Event) {
+		if seen(e); e.Kind == Compared {
+			w.pop.Add("jane", "u003", []byte(raw))
+		}
+	}
+	w.account.Keep = Keep{}
+	m, err := f.Migrate(t.Context(), w.job, w.account, MigrateOptions{Compare: true})
+	if err != nil || m.Proof.Messages != 11 || m.Deleted != 11 || w.left() != 1 {
+		t.Errorf("%v, %d left, %+v", err, w.left(), m)
+	}
+}
